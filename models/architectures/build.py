@@ -1,0 +1,25 @@
+"""The registry of whole models and the function that builds the one a config names."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from models.config import Config
+from models.registry import Registry
+
+META_ARCH_REGISTRY = Registry("META_ARCH")
+"""Called as ``obj(cfg)``; returns the whole model."""
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """The model ``cfg.MODEL.META_ARCHITECTURE`` on the CPU, in evaluation mode, without weights.
+
+    Move it with ``.to(device)`` and give it weights with :func:`models.load_checkpoint`;
+    ``cfg.MODEL.DEVICE`` and ``cfg.MODEL.WEIGHTS`` are not read, since where a model was trained
+    says nothing about where it is served.
+
+    Raises:
+        ConfigError: the config names something unknown, or its parts do not fit together.
+    """
+    model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
+    return model.eval()

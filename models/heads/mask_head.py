@@ -1,0 +1,142 @@
+"""Soft masks of regions (He et al. 2017, Mask R-CNN)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.config import Config
+from models.configurable import configurable
+from models.errors import ConfigError
+from models.layers import Conv2d, ShapeSpec, get_norm
+from models.layers.weight_init import c2_msra_fill
+from models.registry import Registry
+from models.structures import Instances
+
+ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD")
+"""Called as ``obj(cfg, input_shape)``; returns a module like :class:`BaseMaskRCNNHead`."""
+
+
+def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: Sequence[Instances]) -> None:
+    """Give each instance the soft mask of its class, as ``pred_masks`` (Ri, 1, M, M) in 0 .. 1.
+
+    Args:
+        pred_mask_logits: (R, K, M, M), or (R, 1, M, M) when class-agnostic, for the instances of all
+            images in order.
+        pred_instances: per image its detections, with ``pred_classes``; changed in place.
+    """
+    if pred_mask_logits.shape[1] == 1:
+        probabilities = pred_mask_logits.sigmoid()
+    else:
+        classes = torch.cat([instances.pred_classes for instances in pred_instances])
+        index = torch.arange(len(classes), device=classes.device)
+        probabilities = pred_mask_logits[index, classes][:, None].sigmoid()
+    parts = probabilities.split([len(instances) for instances in pred_instances], dim=0)
+    for masks, instances in zip(parts, pred_instances, strict=True):
+        instances.pred_masks = masks
+
+
+class BaseMaskRCNNHead(nn.Module):
+    """What mask heads share; a subclass implements :meth:`layers`."""
+
+    @configurable
+    def __init__(self, *, loss_weight: float = 1.0, vis_period: int = 0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.vis_period = vis_period
+
+    @classmethod
+    def from_config(cls, cfg: Config, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Keywords from the config."""
+        return {"vis_period": cfg.VIS_PERIOD}
+
+    def forward(self, x: Tensor, instances: list[Instances]) -> list[Instances]:
+        """Pooled regions (R, C, H, W) of all images -> the same instances with ``pred_masks``."""
+        mask_rcnn_inference(self.layers(x), instances)
+        return instances
+
+    def layers(self, x: Tensor) -> Tensor:
+        """(R, C, H, W) -> mask logits (R, K or 1, M, M)."""
+        raise NotImplementedError
+
+
+@ROI_MASK_HEAD_REGISTRY.register()
+class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead):
+    """Several 3x3 convolutions, a deconvolution that doubles the size, a 1x1 predictor.
+
+    Args:
+        input_shape: of the pooled regions.
+        num_classes: foreground classes, K; 1 is class-agnostic.
+        conv_dims: channels of the convolutions ``mask_fcn1``, ...; the last number is the
+            deconvolution's.
+        conv_norm: norm of the convolutions; they have a bias only without one.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: ShapeSpec,
+        *,
+        num_classes: int,
+        conv_dims: Sequence[int],
+        conv_norm: str = "",
+        loss_weight: float = 1.0,
+        vis_period: int = 0,
+    ) -> None:
+        super().__init__(loss_weight=loss_weight, vis_period=vis_period)
+        if not conv_dims:
+            raise ConfigError(
+                "The mask head needs at least the channels of its deconvolution.",
+                key="MODEL.ROI_MASK_HEAD.CONV_DIM",
+            )
+        channels = input_shape.known_channels
+        convs: list[nn.Module] = []
+        for i, dim in enumerate(conv_dims[:-1], start=1):
+            conv = Conv2d(
+                channels,
+                dim,
+                kernel_size=3,
+                padding=1,
+                bias=not conv_norm,
+                norm=get_norm(conv_norm, dim),
+                activation=F.relu,
+            )
+            c2_msra_fill(conv)
+            self.add_module(f"mask_fcn{i}", conv)
+            convs.append(conv)
+            channels = dim
+        self._num_convs = len(convs)
+        self.deconv = nn.ConvTranspose2d(channels, conv_dims[-1], kernel_size=2, stride=2)
+        nn.init.kaiming_normal_(self.deconv.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.deconv.bias)  # type: ignore[arg-type]  # it has one
+        self.predictor = nn.Conv2d(conv_dims[-1], num_classes, kernel_size=1)
+        nn.init.normal_(self.predictor.weight, std=0.001)
+        nn.init.zeros_(self.predictor.bias)  # type: ignore[arg-type]  # it has one
+
+    @classmethod
+    def from_config(cls, cfg: Config, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Keywords from ``cfg.MODEL.ROI_MASK_HEAD``."""
+        head = cfg.MODEL.ROI_MASK_HEAD
+        return super().from_config(cfg, input_shape) | {
+            "input_shape": input_shape,
+            "num_classes": 1 if head.CLS_AGNOSTIC_MASK else cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            "conv_dims": [head.CONV_DIM] * (head.NUM_CONV + 1),
+            "conv_norm": head.NORM,
+        }
+
+    def layers(self, x: Tensor) -> Tensor:
+        """(R, C, H, W) -> mask logits (R, K or 1, 2 H, 2 W)."""
+        for i in range(1, self._num_convs + 1):
+            x = getattr(self, f"mask_fcn{i}")(x)
+        logits: Tensor = self.predictor(F.relu(self.deconv(x)))
+        return logits
+
+
+def build_mask_head(cfg: Config, input_shape: ShapeSpec) -> nn.Module:
+    """The head ``cfg.MODEL.ROI_MASK_HEAD.NAME``."""
+    head: nn.Module = ROI_MASK_HEAD_REGISTRY.get(cfg.MODEL.ROI_MASK_HEAD.NAME)(cfg, input_shape)
+    return head

@@ -1,0 +1,145 @@
+"""A detector for notebooks and for the service: RGB pictures in, instances out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from models.architectures import build_model
+from models.checkpoints import LoadReport, load_checkpoint
+from models.config import Config, load_config
+from models.device import resolve_device, use_exact_float32
+from models.errors import ConfigError
+from models.structures import ImageList, Instances
+from models.transforms import resize_image, resized_size
+
+ChannelOrder = Literal["RGB", "BGR"]
+
+
+class Predictor:
+    """A model with everything around it: channel order, resize, batch, post-processing.
+
+    Call it with one picture. Pictures are RGB unless ``channel_order="BGR"`` says otherwise (OpenCV
+    reads BGR; confusing the two costs accuracy without any error).
+
+    Attributes:
+        model: the model, in evaluation mode on its device.
+        cfg: the config that it was built from.
+        report: what was loaded, None for a model without weights.
+    """
+
+    def __init__(self, model: nn.Module, cfg: Config, report: LoadReport | None = None) -> None:
+        if cfg.INPUT.FORMAT not in {"RGB", "BGR"}:
+            raise ConfigError(
+                f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}; RGB and BGR can be served.",
+                key="INPUT.FORMAT",
+            )
+        self.model: Any = model.eval()
+        self.cfg = cfg
+        self.report = report
+
+    @classmethod
+    def from_files(
+        cls,
+        config: str | Path,
+        weights: str | Path,
+        *,
+        device: str = "auto",
+        overrides: Sequence[Any] = (),
+        root: Path | None = None,
+    ) -> Predictor:
+        """Build from a Detectron2 config (YAML) and a checkpoint (.pth, .pkl or .safetensors).
+
+        Args:
+            config: the YAML file.
+            weights: the checkpoint; it must fit the config tensor for tensor.
+            device: "auto", "cpu" or "cuda:n".
+            overrides: KEY, VALUE, KEY, VALUE, ... that change the config.
+            root: a folder that the config and its bases must not leave.
+
+        Raises:
+            ConfigError, CheckpointError, PathNotAllowedError: with a sentence that says why.
+        """
+        target = resolve_device(device)
+        use_exact_float32()
+        cfg = load_config(config, overrides, root=root)
+        model = build_model(cfg)
+        report = load_checkpoint(model, weights)
+        return cls(model.to(target), cfg, report)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        device: torch.device = self.model.device
+        return device
+
+    def preprocess(self, image: NDArray[np.uint8], channel_order: ChannelOrder = "RGB") -> Tensor:
+        """(H, W, 3) uint8 -> (3, H', W') uint8, resized and in the model's channel order."""
+        cfg_input = self.cfg.INPUT
+        size = resized_size(*image.shape[:2], cfg_input.MIN_SIZE_TEST, cfg_input.MAX_SIZE_TEST)
+        resized = resize_image(image, *size)
+        if channel_order != cfg_input.FORMAT:
+            resized = resized[:, :, ::-1]
+        return torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+
+    def padded_size(self, image: Tensor) -> tuple[int, int]:
+        """(height, width) of the batch that an image alone, as from :meth:`preprocess`, runs in."""
+        size = (image.shape[-2], image.shape[-1])
+        return ImageList.padded_size([size], self.model.backbone.size_divisibility)
+
+    def __call__(
+        self, image: NDArray[np.uint8] | Image.Image, *, channel_order: ChannelOrder = "RGB"
+    ) -> Instances:
+        """Detect in one picture.
+
+        Args:
+            image: (H, W, 3) uint8, (H, W) uint8 grey, or a PIL image (its EXIF orientation is applied).
+            channel_order: of an array; ignored for PIL images, which know theirs.
+
+        Returns:
+            Instances in pixels of the picture, on the CPU, with ``pred_boxes``, ``scores``,
+            ``pred_classes`` and, with a mask head, ``pred_masks`` (R, H, W) bool.
+
+        Raises:
+            TypeError, ValueError: the picture has another type or shape.
+        """
+        if isinstance(image, Image.Image):
+            image = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            channel_order = "RGB"
+        image = _as_colour(image)
+        if channel_order not in {"RGB", "BGR"}:
+            raise ValueError(f"channel_order is 'RGB' or 'BGR', not {channel_order!r}.")
+        height, width = image.shape[:2]
+        inputs = {
+            "image": self.preprocess(image, channel_order),
+            "height": height,
+            "width": width,
+        }
+        with torch.inference_mode():
+            instances: Instances = self.model([inputs])[0]["instances"]
+        return instances.to("cpu")
+
+
+def _as_colour(image: Any) -> NDArray[np.uint8]:
+    """The array as (H, W, 3) uint8, or an error that says what a picture looks like."""
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"A picture is a NumPy array or a PIL image, not {type(image).__name__}.")
+    if image.dtype != np.uint8:
+        raise TypeError(
+            f"A picture has dtype uint8 with values 0 to 255, not {image.dtype}; "
+            "a float image in 0 to 1 becomes one by (image * 255).round().astype('uint8')."
+        )
+    if image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"A picture has shape (H, W, 3) or (H, W), not {image.shape}.")
+    if 0 in image.shape:
+        raise ValueError(f"The picture is empty: shape {image.shape}.")
+    return image

@@ -1,0 +1,8 @@
+"""Containers that detectors pass around: boxes, masks, instances, batched images."""
+
+from models.structures.boxes import Boxes, pairwise_iou
+from models.structures.image_list import ImageList
+from models.structures.instances import Instances
+from models.structures.masks import BitMasks, encode_rle_crop
+
+__all__ = ["BitMasks", "Boxes", "ImageList", "Instances", "encode_rle_crop", "pairwise_iou"]
