@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -71,4 +70,4 @@ class Box2BoxTransform:
             ),
             dim=-1,
         )
-        return cast(Tensor, moved.reshape(deltas.shape))
+        return moved.reshape(deltas.shape)

@@ -72,7 +72,9 @@ class ROIPooler(nn.Module):
             )
         levels = [-math.log2(scale) for scale in scales]
         if any(abs(level - round(level)) > 1e-6 for level in levels):
-            raise ValueError(f"Strides of a pooler must be powers of two; scales are {list(scales)}.")
+            raise ValueError(
+                f"Strides of a pooler must be powers of two; scales are {list(scales)}."
+            )
         self.min_level, self.max_level = round(levels[0]), round(levels[-1])
         if self.max_level - self.min_level + 1 != len(scales):
             raise ValueError(f"Scales of a pooler must halve from one to the next: {list(scales)}.")

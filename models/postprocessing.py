@@ -38,6 +38,9 @@ def detector_postprocess(
     rescaled = rescale_instances(results, output_height, output_width)
     if rescaled.has("pred_masks"):
         rescaled.pred_masks = paste_masks_in_image(
-            rescaled.pred_masks[:, 0], rescaled.pred_boxes.tensor, rescaled.image_size, mask_threshold
+            rescaled.pred_masks[:, 0],
+            rescaled.pred_boxes.tensor,
+            rescaled.image_size,
+            mask_threshold,
         )
     return rescaled

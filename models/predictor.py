@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -23,6 +24,36 @@ from models.transforms import resize_image, resized_size
 ChannelOrder = Literal["RGB", "BGR"]
 
 
+@dataclass(frozen=True)
+class Preprocessing:
+    """From an RGB picture to what a model takes; equal objects prepare equally.
+
+    Attributes:
+        input_format: channel order of the model, "RGB" or "BGR".
+        min_size, max_size: see :func:`models.transforms.resized_size`.
+        size_divisibility: batches are padded to multiples of this; 0 is no padding.
+    """
+
+    input_format: str
+    min_size: int
+    max_size: int
+    size_divisibility: int
+
+    def __call__(self, image: NDArray[np.uint8], channel_order: ChannelOrder = "RGB") -> Tensor:
+        """(H, W, 3) uint8 -> (3, H', W') uint8, resized and in the model's channel order."""
+        height, width = image.shape[:2]
+        size = resized_size(height, width, self.min_size, self.max_size)
+        resized = resize_image(image, *size)
+        if channel_order != self.input_format:
+            resized = resized[:, :, ::-1]
+        return torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+
+    def padded_size(self, image: Tensor) -> tuple[int, int]:
+        """(height, width) of the batch that a prepared image runs in when it is alone."""
+        size = (image.shape[-2], image.shape[-1])
+        return ImageList.padded_size([size], self.size_divisibility)
+
+
 class Predictor:
     """A model with everything around it: channel order, resize, batch, post-processing.
 
@@ -32,6 +63,7 @@ class Predictor:
     Attributes:
         model: the model, in evaluation mode on its device.
         cfg: the config that it was built from.
+        preprocess: what turns a picture into the model's input.
         report: what was loaded, None for a model without weights.
     """
 
@@ -41,8 +73,15 @@ class Predictor:
                 f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}; RGB and BGR can be served.",
                 key="INPUT.FORMAT",
             )
-        self.model: Any = model.eval()
+        model.eval()
+        self.model = cast(Any, model)  # a meta-architecture: more than nn.Module says
         self.cfg = cfg
+        self.preprocess = Preprocessing(
+            input_format=cfg.INPUT.FORMAT,
+            min_size=cfg.INPUT.MIN_SIZE_TEST,
+            max_size=cfg.INPUT.MAX_SIZE_TEST,
+            size_divisibility=self.model.backbone.size_divisibility,
+        )
         self.report = report
 
     @classmethod
@@ -79,20 +118,6 @@ class Predictor:
         """Where the model lives."""
         device: torch.device = self.model.device
         return device
-
-    def preprocess(self, image: NDArray[np.uint8], channel_order: ChannelOrder = "RGB") -> Tensor:
-        """(H, W, 3) uint8 -> (3, H', W') uint8, resized and in the model's channel order."""
-        cfg_input = self.cfg.INPUT
-        size = resized_size(*image.shape[:2], cfg_input.MIN_SIZE_TEST, cfg_input.MAX_SIZE_TEST)
-        resized = resize_image(image, *size)
-        if channel_order != cfg_input.FORMAT:
-            resized = resized[:, :, ::-1]
-        return torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
-
-    def padded_size(self, image: Tensor) -> tuple[int, int]:
-        """(height, width) of the batch that an image alone, as from :meth:`preprocess`, runs in."""
-        size = (image.shape[-2], image.shape[-1])
-        return ImageList.padded_size([size], self.model.backbone.size_divisibility)
 
     def __call__(
         self, image: NDArray[np.uint8] | Image.Image, *, channel_order: ChannelOrder = "RGB"

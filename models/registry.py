@@ -22,10 +22,12 @@ class Registry:
         self.name = name
         self._components: dict[str, Callable[..., Any]] = {}
 
-    def register(self, component: T | None = None) -> Any:
-        """Add ``component``, or return a decorator that does. A name can be taken only once."""
-        if component is None:
-            return self.register
+    def register(self) -> Callable[[T], T]:
+        """A decorator that adds a component. A name can be taken only once."""
+        return self.add
+
+    def add(self, component: T) -> T:
+        """Add ``component`` under its own name and return it."""
         name = component.__name__
         if name in self._components:
             raise ValueError(f"{name!r} is already registered in {self.name}.")

@@ -74,7 +74,9 @@ def seeded_state(model: nn.Module, seed: int, stem_gain: float) -> dict[str, Ten
     for name, value in state.items():
         if any(part in name for part in NOT_SEEDED) or not torch.is_floating_point(value):
             continue
-        last_of_basic = "conv2.norm" in name and name.replace("conv2.norm", "conv3.norm") not in state
+        last_of_basic = (
+            "conv2.norm" in name and name.replace("conv2.norm", "conv3.norm") not in state
+        )
         damped = "conv3.norm" in name or "f.c_bn" in name or last_of_basic
         seeded[name] = seeded_tensor(name, value.shape, seed, stem_gain, damped)
     return seeded
@@ -96,7 +98,9 @@ def run_case(name: str) -> GoldenRun:
     folder = GOLDEN / name
     expected = json.loads((folder / "expected.json").read_text())
     model: Any = build_model(load_config(folder / "config.yaml"))
-    model.load_state_dict(seeded_state(model, expected["seed"], expected["stem_gain"]), strict=False)
+    model.load_state_dict(
+        seeded_state(model, expected["seed"], expected["stem_gain"]), strict=False
+    )
     inputs = []
     for file_name in expected["images"]:
         rgb = np.asarray(Image.open(GOLDEN / file_name).convert("RGB"))

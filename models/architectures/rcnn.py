@@ -52,7 +52,9 @@ class GeneralizedRCNN(nn.Module):
         self.input_format = input_format
         self.vis_period = vis_period
         # Not persistent: they come from the config, checkpoints do not hold them.
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer(
+            "pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False
+        )
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
         self.pixel_mean: Tensor
         self.pixel_std: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -56,7 +57,7 @@ class FPN(Backbone):
                 key="MODEL.FPN.IN_FEATURES",
             )
         strides = [shapes[name].known_stride for name in in_features]
-        if any(2 * fine != coarse for fine, coarse in zip(strides, strides[1:], strict=False)):
+        if any(2 * fine != coarse for fine, coarse in itertools.pairwise(strides)):
             raise ConfigError(
                 f"FPN needs each feature twice as coarse as the one before; strides are {strides}.",
                 key="MODEL.FPN.IN_FEATURES",
@@ -70,7 +71,11 @@ class FPN(Backbone):
             channels = shapes[name].known_channels
             use_bias = norm == ""
             lateral = Conv2d(
-                channels, out_channels, kernel_size=1, bias=use_bias, norm=get_norm(norm, out_channels)
+                channels,
+                out_channels,
+                kernel_size=1,
+                bias=use_bias,
+                norm=get_norm(norm, out_channels),
             )
             output = Conv2d(
                 out_channels,
@@ -114,7 +119,9 @@ class FPN(Backbone):
         if self.top_block is not None:
             named = dict(zip(self._shapes, results, strict=False))
             source = bottom_up_features.get(self.top_block.in_feature)
-            results.extend(self.top_block(named[self.top_block.in_feature] if source is None else source))
+            results.extend(
+                self.top_block(named[self.top_block.in_feature] if source is None else source)
+            )
         return dict(zip(self._shapes, results, strict=True))
 
     def output_shape(self) -> dict[str, ShapeSpec]:

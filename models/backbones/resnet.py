@@ -26,7 +26,9 @@ BLOCKS_PER_STAGE = {
 }
 
 
-def _conv_norm(in_channels: int, out_channels: int, kernel: int, norm: Norm, **kwargs: Any) -> Conv2d:
+def _conv_norm(
+    in_channels: int, out_channels: int, kernel: int, norm: Norm, **kwargs: Any
+) -> Conv2d:
     """A convolution without bias, of "same" padding unless told otherwise, and its norm."""
     kwargs.setdefault("padding", kernel // 2)
     conv = Conv2d(
@@ -231,7 +233,7 @@ class ResNet(Backbone):
                 else:
                     arguments[key] = value
             blocks.append(
-                block_class(in_channels=in_channels, out_channels=out_channels, **arguments)  # type: ignore[call-arg]  # blocks share these keywords by convention
+                block_class(in_channels=in_channels, out_channels=out_channels, **arguments)
             )
             in_channels = out_channels
         return blocks

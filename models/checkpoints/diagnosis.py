@@ -36,15 +36,21 @@ def diagnose(
     if hints:
         lines.append("Likely: " + "; ".join(hints) + ".")
     lines += _groups(differences)
-    by_kind = {
-        kind: [d.name for d in differences if d.kind == kind] for kind in ("missing", "unexpected")
-    }
+    missing = [d.name for d in differences if d.file is None]
+    unexpected = [d.name for d in differences if d.model is None]
     shapes = [
         {"name": d.name, "model": list(d.model), "file": list(d.file)}
         for d in differences
         if d.model is not None and d.file is not None
     ]
-    return CheckpointError("\n".join(lines), file=name, hints=hints, **by_kind, wrong_shape=shapes)
+    return CheckpointError(
+        "\n".join(lines),
+        file=name,
+        hints=hints,
+        missing=missing,
+        unexpected=unexpected,
+        wrong_shape=shapes,
+    )
 
 
 def _hints(differences: list[Difference], model: Shapes, file: Shapes) -> list[str]:

@@ -100,6 +100,11 @@ def _encode(text: object, encoding: object = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """Stands in for ``bytes``, which protocol 2 calls for the data of an empty array."""
+    return b""
+
+
 def _reconstruct(*args: object) -> PickledArray:
     return PickledArray()
 
@@ -118,6 +123,7 @@ def _frombuffer(data: object, dtype: object, shape: object, order: object) -> Pi
 # What the names in a file stand for; NumPy 2 writes numpy._core where NumPy 1 wrote numpy.core.
 ALLOWED: dict[str, Callable[..., Any]] = {
     "_codecs.encode": _encode,
+    "__builtin__.bytes": _no_bytes,
     "collections.OrderedDict": PickledDict,
     "numpy.dtype": PickledDtype,
     "numpy.ndarray": PickledArray,

@@ -63,7 +63,9 @@ class FastRCNNConvFCHead(nn.Sequential):
         self._output_shape = ShapeSpec(channels=channels, height=height, width=width)
         if fc_dims:
             if height is None or width is None:
-                raise ValueError("Linear layers of a box head need the height and width of its input.")
+                raise ValueError(
+                    "Linear layers of a box head need the height and width of its input."
+                )
             self.add_module("flatten", nn.Flatten())
             features = channels * height * width
             for i, dim in enumerate(fc_dims, start=1):

@@ -48,7 +48,9 @@ def fast_rcnn_inference(
         fast_rcnn_inference_single_image(
             boxes_per_image, scores_per_image, shape, score_thresh, nms_thresh, topk_per_image
         )
-        for boxes_per_image, scores_per_image, shape in zip(boxes, scores, image_shapes, strict=True)
+        for boxes_per_image, scores_per_image, shape in zip(
+            boxes, scores, image_shapes, strict=True
+        )
     ]
     return [instances for instances, _ in results], [index for _, index in results]
 
@@ -121,9 +123,7 @@ class FastRCNNOutputLayers(nn.Module):
         fed_loss_num_classes: int = 50,
     ) -> None:
         super().__init__()
-        features = (
-            input_shape.known_channels * (input_shape.width or 1) * (input_shape.height or 1)
-        )
+        features = input_shape.known_channels * (input_shape.width or 1) * (input_shape.height or 1)
         self.num_classes = num_classes
         self.box2box_transform = box2box_transform
         self.cls_agnostic_bbox_reg = cls_agnostic_bbox_reg
@@ -197,7 +197,7 @@ class FastRCNNOutputLayers(nn.Module):
         _, deltas = predictions
         sources = torch.cat([p.proposal_boxes.tensor for p in proposals], dim=0)
         boxes = self.box2box_transform.apply_deltas(deltas, sources)
-        return list(boxes.split([len(p) for p in proposals]))
+        return list(torch.split(boxes, [len(p) for p in proposals]))
 
     def predict_probs(
         self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]
@@ -205,4 +205,4 @@ class FastRCNNOutputLayers(nn.Module):
         """Per image (Ri, K + 1) probabilities."""
         logits, _ = predictions
         probs = logits.sigmoid() if self.use_sigmoid_ce else F.softmax(logits, dim=-1)
-        return list(probs.split([len(p) for p in proposals]))
+        return list(torch.split(probs, [len(p) for p in proposals]))

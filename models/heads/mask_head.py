@@ -35,7 +35,7 @@ def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: Sequence[Insta
         classes = torch.cat([instances.pred_classes for instances in pred_instances])
         index = torch.arange(len(classes), device=classes.device)
         probabilities = pred_mask_logits[index, classes][:, None].sigmoid()
-    parts = probabilities.split([len(instances) for instances in pred_instances], dim=0)
+    parts = torch.split(probabilities, [len(instances) for instances in pred_instances])
     for masks, instances in zip(parts, pred_instances, strict=True):
         instances.pred_masks = masks
 

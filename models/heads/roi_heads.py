@@ -84,7 +84,9 @@ class ROIHeads(nn.Module):
         raise NotImplementedError
 
 
-def _pooler(cfg_head: Any, input_shape: Mapping[str, ShapeSpec], in_features: Sequence[str]) -> ROIPooler:
+def _pooler(
+    cfg_head: Any, input_shape: Mapping[str, ShapeSpec], in_features: Sequence[str]
+) -> ROIPooler:
     """The pooler that a head's part of the config (ROI_BOX_HEAD, ROI_MASK_HEAD) describes."""
     missing = [name for name in in_features if name not in input_shape]
     if missing:
@@ -101,7 +103,9 @@ def _pooler(cfg_head: Any, input_shape: Mapping[str, ShapeSpec], in_features: Se
     )
 
 
-def _pooled_shape(cfg_head: Any, input_shape: Mapping[str, ShapeSpec], in_features: Sequence[str]) -> ShapeSpec:
+def _pooled_shape(
+    cfg_head: Any, input_shape: Mapping[str, ShapeSpec], in_features: Sequence[str]
+) -> ShapeSpec:
     channels = {input_shape[name].known_channels for name in in_features}
     if len(channels) != 1:
         raise ConfigError(
@@ -141,12 +145,11 @@ class StandardROIHeads(ROIHeads):
         self.box_in_features = tuple(box_in_features)
         self.box_pooler = box_pooler
         self.box_head = box_head
-        self.box_predictor = box_predictor
+        self.box_predictor: Any = box_predictor  # has inference() besides forward()
         self.mask_on = mask_head is not None
-        if mask_head is not None:
-            self.mask_in_features = tuple(mask_in_features or ())
-            self.mask_pooler = mask_pooler
-            self.mask_head = mask_head
+        self.mask_in_features = tuple(mask_in_features or ())
+        self.mask_pooler = mask_pooler
+        self.mask_head: Any = mask_head
         self.train_on_pred_boxes = train_on_pred_boxes
 
     @classmethod
@@ -172,7 +175,7 @@ class StandardROIHeads(ROIHeads):
             "box_in_features": in_features,
             "box_pooler": pooler,
             "box_head": box_head,
-            "box_predictor": FastRCNNOutputLayers(cfg, box_head.output_shape),  # type: ignore[call-arg,arg-type]  # @configurable
+            "box_predictor": FastRCNNOutputLayers(cfg, box_head.output_shape),
         }
 
     @classmethod
@@ -226,14 +229,13 @@ class StandardROIHeads(ROIHeads):
     ) -> list[Instances]:
         if not self.mask_on:
             return instances
-        boxes = [x.pred_boxes for x in instances]
-        if self.mask_pooler is None:
-            masked: list[Instances] = self.mask_head(
-                {name: features[name] for name in self.mask_in_features}, instances
-            )
-            return masked
-        pooled = self.mask_pooler([features[name] for name in self.mask_in_features], boxes)
-        masked = self.mask_head(pooled, instances)
+        regions: Tensor | dict[str, Tensor]
+        if self.mask_pooler is None:  # a head that pools by itself gets the whole feature maps
+            regions = {name: features[name] for name in self.mask_in_features}
+        else:
+            levels = [features[name] for name in self.mask_in_features]
+            regions = self.mask_pooler(levels, [x.pred_boxes for x in instances])
+        masked: list[Instances] = self.mask_head(regions, instances)
         return masked
 
 

@@ -32,7 +32,7 @@ def frozen_batch_norms(module: nn.Module) -> nn.Module:
 
 
 class CNNBlockBase(nn.Module):
-    """A block with ``in_channels``, ``out_channels`` and ``stride`` that maps (N, C, H, W) to (N, C', H/s, W/s)."""
+    """A block that maps (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()

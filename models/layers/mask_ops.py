@@ -36,7 +36,8 @@ def paste_mask_crop(
     grid_x = torch.arange(left, right, device=mask.device, dtype=torch.float32) + 0.5
     grid_y = (grid_y - corners[1]) / (corners[3] - corners[1]) * 2 - 1
     grid_x = (grid_x - corners[0]) / (corners[2] - corners[0]) * 2 - 1
-    grid = torch.stack(torch.broadcast_tensors(grid_x[None, :], grid_y[:, None]), dim=-1)
+    rows, columns = torch.meshgrid(grid_y, grid_x, indexing="ij")
+    grid = torch.stack((columns, rows), dim=-1)
     sampled = F.grid_sample(mask[None, None].float(), grid[None], align_corners=False)
     return left, top, sampled[0, 0] >= threshold
 

@@ -58,15 +58,15 @@ def find_top_rpn_proposals(
     all_levels = torch.cat(level_ids)
 
     results = []
-    for tensor, logits, image_size in zip(all_boxes, all_logits, image_sizes, strict=True):
-        finite = torch.isfinite(tensor).all(dim=1) & torch.isfinite(logits)
-        boxes, scores, levels = Boxes(tensor[finite]), logits[finite], all_levels[finite]
-        boxes.clip(image_size)
-        nonempty = boxes.nonempty(threshold=min_box_size)
-        boxes, scores, levels = boxes[nonempty], scores[nonempty], levels[nonempty]
-        keep = torchvision.ops.batched_nms(boxes.tensor, scores.float(), levels, nms_thresh)
+    for decoded, logits, image_size in zip(all_boxes, all_logits, image_sizes, strict=True):
+        finite = torch.isfinite(decoded).all(dim=1) & torch.isfinite(logits)
+        proposals, scores, levels = Boxes(decoded[finite]), logits[finite], all_levels[finite]
+        proposals.clip(image_size)
+        nonempty = proposals.nonempty(threshold=min_box_size)
+        proposals, scores, levels = proposals[nonempty], scores[nonempty], levels[nonempty]
+        keep = torchvision.ops.batched_nms(proposals.tensor, scores.float(), levels, nms_thresh)
         keep = keep[:post_nms_topk]
         results.append(
-            Instances(image_size, proposal_boxes=boxes[keep], objectness_logits=scores[keep])
+            Instances(image_size, proposal_boxes=proposals[keep], objectness_logits=scores[keep])
         )
     return results

@@ -63,7 +63,9 @@ class ImageList:
         image_sizes = [(tensor.shape[-2], tensor.shape[-1]) for tensor in tensors]
         height, width = ImageList.padded_size(image_sizes, size_divisibility)
         padded = [
-            F.pad(tensor, (0, width - tensor.shape[-1], 0, height - tensor.shape[-2]), value=pad_value)
+            F.pad(
+                tensor, (0, width - tensor.shape[-1], 0, height - tensor.shape[-2]), value=pad_value
+            )
             for tensor in tensors
         ]
         return ImageList(torch.stack(padded).contiguous(), image_sizes)

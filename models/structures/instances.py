@@ -33,7 +33,9 @@ class Instances:
     def set(self, name: str, value: Any) -> None:
         """Set field ``name``; its length must equal that of the other fields."""
         if self._fields and len(value) != len(self):
-            raise ValueError(f"Field {name!r} has length {len(value)}; this object has {len(self)}.")
+            raise ValueError(
+                f"Field {name!r} has length {len(value)}; this object has {len(self)}."
+            )
         self._fields[name] = value
 
     def get(self, name: str) -> Any:

@@ -1,0 +1,131 @@
+"""``detserve predict``: images to JSON and annotated pictures, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn as Bar
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from models.errors import ModelError
+from models.structures import Instances
+from service.encoding.draw import draw_instances
+from service.encoding.instances import Selection, encode_instances, mask_crops, select
+from service.encoding.palette import class_color
+from service.errors import ApiError
+from service.images import ImageLimits, decode_image
+from service.inference.detector import Detector, ModelDescription
+from service.inference.torch_detector import load_torch_detector
+from service.schemas.options import PredictOptions
+from service.settings import PRETRAINED
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def run(
+    images: Sequence[Path],
+    *,
+    out: Path,
+    config: Path | None,
+    weights: Path | None,
+    labels: Path | None,
+    device: str,
+    options: Mapping[str, Any],
+) -> int:
+    """Predict every image; exits with 0 if all could be used, 1 if some not, 2 if none was tried."""
+    if (config is None) != (weights is None):
+        return _fail("--config and --weights go together: a model is a config and its weights.")
+    try:
+        with console.status("Loading the model ..."):
+            detector = load_torch_detector(
+                config=config or PRETRAINED / "config.yaml",
+                weights=weights or PRETRAINED / "model_final.pth",
+                labels=labels,
+                device=device,
+            )
+        parsed = PredictOptions.parse({k: v for k, v in options.items() if v is not None})
+        selection = Selection.resolve(parsed, detector.description)
+        out.mkdir(parents=True, exist_ok=True)
+    except (ModelError, ApiError) as error:
+        return _fail(error.message)
+    except OSError as error:
+        return _fail(f"The folder {out} cannot be made: {error.strerror}.")
+    failed = 0
+    stems = _unique_stems(images)
+    columns = (TextColumn("{task.description}"), Bar(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("Predicting", total=len(images))
+        for path, stem in zip(images, stems, strict=True):
+            try:
+                number = _predict_one(detector, selection, path, out, stem)
+                progress.console.print(f"{path}: {number} instances -> {out / stem}.json, .png")
+            except ApiError as error:
+                failed += 1
+                progress.console.print(f"{path}: {error.message}", style="red", markup=False)
+            except OSError as error:
+                failed += 1
+                progress.console.print(f"{path}: {error.strerror}", style="red", markup=False)
+            progress.advance(task)
+    return 1 if failed else 0
+
+
+def _fail(message: str) -> int:
+    console.print(f"error: {message}", style="red", markup=False)
+    return 2
+
+
+def _unique_stems(images: Sequence[Path]) -> list[str]:
+    """Names of the outputs: the images' own without the ending, numbered where two are equal."""
+    stems: list[str] = []
+    for path in images:
+        stem, number = path.stem, 2
+        while stem in stems:
+            stem, number = f"{path.stem}-{number}", number + 1
+        stems.append(stem)
+    return stems
+
+
+def _predict_one(detector: Detector, selection: Selection, path: Path, out: Path, stem: str) -> int:
+    """Predict one file and write its two outputs; how many instances."""
+    pixels = decode_image(path.read_bytes(), ImageLimits()).pixels
+    instances = select(detector.infer([detector.prepare(pixels)])[0], selection)
+    description = detector.description
+    answer = {
+        "model": {
+            "architecture": description.architecture,
+            "weights_file": description.weights_file,
+            "weights_sha256": description.weights_sha256,
+        },
+        "image": {"name": path.name, "width": pixels.shape[1], "height": pixels.shape[0]},
+        "instances": encode_instances(instances, selection, description),
+    }
+    flags = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_INDENT_2
+    (out / f"{stem}.json").write_bytes(orjson.dumps(answer, option=flags))
+    annotate(pixels, instances, selection, description).save(out / f"{stem}.png")
+    return len(instances)
+
+
+def annotate(
+    pixels: NDArray[np.uint8],
+    instances: Instances,
+    selection: Selection,
+    description: ModelDescription,
+) -> Any:
+    """The picture with its instances drawn on it, as a PIL image."""
+    classes = instances.pred_classes.tolist()
+    scores = instances.scores.tolist()
+    return draw_instances(
+        pixels,
+        boxes=instances.pred_boxes.tensor.numpy(),
+        labels=[
+            f"{description.class_names[c]} {s:.0%}" for c, s in zip(classes, scores, strict=True)
+        ],
+        colors=[class_color(c) for c in classes],
+        masks=list(mask_crops(instances)) if selection.masks else None,
+    )

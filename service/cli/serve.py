@@ -1,0 +1,91 @@
+"""``detserve serve``: load the model, then serve it until a signal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from models.errors import ModelError
+from service.app import create_app
+from service.logging import configure_logging
+from service.runtime import Runtime
+from service.server import serve
+from service.settings import PRETRAINED, Settings
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Serve as ``arguments``, the environment and ``.env`` say; the exit code."""
+    try:
+        settings = Settings(
+            _cli_parse_args=list(map(_kebab, arguments)), _cli_prog_name="detserve serve"
+        )  # type: ignore[call-arg]
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            field = ".".join(map(str, problem["loc"]))
+            message = problem["msg"].removeprefix("Value error, ")
+            console.print(
+                f"[red]error:[/] {'--' + field.replace('_', '-') + ': ' if field else ''}{message}"
+            )
+        return 2
+    configure_logging(settings.log_level, json=settings.log_json)
+    try:
+        runtime = Runtime(settings)
+    except ModelError as error:
+        console.print(f"[red]error:[/] {error.message}", markup=True)
+        return 2
+    try:
+        with console.status("Loading the model ..."):
+            runtime.load()
+    except ModelError as error:
+        console.print("[red]error:[/] ", end="")
+        console.print(error.message, markup=False)
+        runtime.close()
+        return 1
+
+    def drain() -> None:
+        runtime.draining = True
+
+    return serve(
+        create_app(runtime),
+        host=settings.host,
+        port=settings.port,
+        drain_delay_s=settings.drain_delay_s,
+        drain_timeout_s=settings.drain_timeout_s,
+        head_timeout_s=settings.header_timeout_s,
+        on_drain=drain,
+        ready_banner=lambda address: _banner(address, runtime),
+    )
+
+
+def _kebab(argument: str) -> str:
+    """``--max_queue`` and ``--max-queue`` are the same flag."""
+    if not argument.startswith("--"):
+        return argument
+    flag, equals, value = argument.partition("=")
+    return flag.replace("_", "-") + equals + value
+
+
+def _banner(address: str, runtime: Runtime) -> None:
+    model = runtime.repository.get()
+    description = model.current.detector.description
+    sample = PRETRAINED / "samples" / "shapes-1.jpg"
+    if runtime.settings.config is None:
+        sample = sample.relative_to(Path.cwd()) if sample.is_relative_to(Path.cwd()) else sample
+        image = str(sample)
+    else:
+        image = "photo.jpg"
+    lines = (
+        f"{model.name}: {description.architecture}, {description.backbone}, "
+        f"{len(description.class_names)} classes, on {description.device}",
+        f"Serving at {address} (API at {address}/docs). Try:",
+        "",
+        f"    curl -F images=@{image} {address}/predict",
+        "",
+    )
+    print("\n".join(lines), file=sys.stderr, flush=True)  # noqa: T201  # what the operator asked to see

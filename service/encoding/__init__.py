@@ -1,0 +1,1 @@
+"""From instances to what a client reads: JSON and pictures."""

@@ -1,0 +1,410 @@
+"""The queue in front of the models, and the one long-lived thread that runs them.
+
+Batches hold images of one model and one padded size, so an answer never depends on who shares its
+batch. Arrival order is kept: the oldest image decides what runs next, and those like it go along.
+An idle model never waits (unless ``max_wait`` says so), batches form while it is busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from models.structures import Instances
+from service.errors import ApiError, InternalError, OutOfDeviceMemory, QueueFull, Unavailable
+from service.inference.detector import PreparedImage
+from service.repository.version import ModelVersion, RequestLease
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class StalePreparation(Exception):
+    """The model was swapped for one that wants its images prepared otherwise: for ``version``."""
+
+    def __init__(self, version: ModelVersion) -> None:
+        super().__init__("prepare the image again")
+        self.version = version
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What the model thread answers for one image."""
+
+    instances: Instances
+    version: ModelVersion
+    batch_size: int
+    queue_s: float
+    inference_s: float
+
+
+class CurrentVersion(Protocol):
+    """A served model, as the scheduler sees it."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def current(self) -> ModelVersion:
+        """The version that new work runs on."""
+
+
+class SchedulerObserver(Protocol):
+    """What wants to know of batches: the metrics."""
+
+    def batch_done(self, batch: BatchRecord) -> None:
+        """A batch has run."""
+
+    def out_of_memory(self, model: str, action: str) -> None:
+        """The device ran out of memory; ``action`` is "split" or "rejected"."""
+
+
+@dataclass(frozen=True)
+class BatchRecord:
+    """One batch that ran, for the metrics."""
+
+    model: str
+    version: str
+    size: int
+    padding_ratio: float
+    reason: str
+    queue_s: list[float]
+    inference_s: float
+
+
+@dataclass(eq=False)
+class WorkItem:
+    """One image on its way through the queue."""
+
+    model: CurrentVersion
+    image: PreparedImage
+    lease: RequestLease
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Inference]
+    enqueued_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def key(self) -> tuple[str, int, tuple[int, int]]:
+        """Images of equal keys may share a batch."""
+        bound = self.lease.version
+        return (self.model.name, bound.number if bound else -1, self.image.padded_size)
+
+    def resolve(self, result: Inference | BaseException) -> None:
+        """Hand the result to the event loop; nobody may be waiting any more."""
+
+        def deliver() -> None:
+            if self.future.done():
+                return
+            if isinstance(result, BaseException):
+                self.future.set_exception(result)
+            else:
+                self.future.set_result(result)
+
+        try:
+            self.loop.call_soon_threadsafe(deliver)
+        except RuntimeError:
+            logger.debug("an answer came after its event loop had closed")
+
+
+class Scheduler:
+    """Owns the model thread.
+
+    Args:
+        max_batch_size: images per batch.
+        max_batch_pixels: padded pixels per batch; a single image may exceed it.
+        max_wait_s: how long an idle model waits, from the oldest image's arrival, for company.
+        max_queue: images that may be reserved at a time, see :meth:`reserve`.
+        model_threads: intra-op threads of the model thread.
+        observer: is told of every batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_batch_size: int,
+        max_batch_pixels: int,
+        max_wait_s: float,
+        max_queue: int,
+        model_threads: int,
+        observer: SchedulerObserver,
+    ) -> None:
+        self._max_batch_size = max_batch_size
+        self._max_batch_pixels = max_batch_pixels
+        self._max_wait_s = max_wait_s
+        self._max_queue = max_queue
+        self._observer = observer
+        self._model_threads = model_threads
+        self._condition = threading.Condition()
+        self._items: collections.deque[WorkItem] = collections.deque()
+        self._calls: collections.deque[Callable[[], None]] = collections.deque()
+        self._reserved = 0
+        self._seconds_per_image = 0.0
+        self._stopping = False
+        self._busy_since: float | None = None
+        self._heartbeat = time.time()
+        self._thread = threading.Thread(target=self._run_forever, name="model", daemon=True)
+        self._thread.start()
+
+    # --- admission, on the event loop ---------------------------------------------------------
+
+    @property
+    def depth(self) -> int:
+        """Images in the house: being decoded, queued, running or being encoded."""
+        return self._reserved
+
+    @property
+    def waiting(self) -> int:
+        """Images in the queue."""
+        return len(self._items)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the prepared images in the queue."""
+        with self._condition:
+            return sum(item.image.tensor.numel() for item in self._items)
+
+    def reserve(self, images: int) -> None:
+        """Take places for ``images`` images; give them back with :meth:`unreserve`.
+
+        Raises:
+            QueueFull: there is no room; ``Retry-After`` says when there will be.
+        """
+        if self._reserved + images > self._max_queue and (
+            self._reserved or images > self._max_queue
+        ):
+            retry_after = max(1, math.ceil(self._reserved * self._seconds_per_image))
+            raise QueueFull(
+                "queue_full",
+                f"The server is busy with {self._reserved} images and takes {self._max_queue} at most. "
+                f"Try again in {retry_after} s.",
+                retry_after=retry_after,
+                queued=self._reserved,
+                capacity=self._max_queue,
+            )
+        self._reserved += images
+
+    def unreserve(self, images: int) -> None:
+        """Give places back."""
+        self._reserved -= images
+
+    async def infer(
+        self, model: CurrentVersion, image: PreparedImage, lease: RequestLease
+    ) -> Inference:
+        """Queue one image and wait for its answer; cancelling the wait drops the work.
+
+        Raises:
+            StalePreparation: prepare the image again and call once more.
+            ApiError: the model failed on this image, or the server is stopping.
+        """
+        loop = asyncio.get_running_loop()
+        item = WorkItem(model, image, lease, loop, loop.create_future())
+        with self._condition:
+            if self._stopping:
+                raise Unavailable("draining", "The server is shutting down. Try another replica.")
+            self._items.append(item)
+            self._condition.notify()
+        return await item.future
+
+    def call(self, function: Callable[[], T]) -> Future[T]:
+        """Run ``function`` on the model thread between two batches."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(function())
+            except BaseException as error:  # it belongs to whoever waits for the future
+                future.set_exception(error)
+
+        with self._condition:
+            if self._stopping:
+                raise Unavailable("draining", "The server is shutting down. Try another replica.")
+            self._calls.append(run)
+            self._condition.notify()
+        return future
+
+    # --- health -------------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Whether the model thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def heartbeat(self) -> float:
+        """Unix time at which the model thread last took or finished something (or idled)."""
+        return self._heartbeat
+
+    def busy_for(self) -> float:
+        """Seconds that the running batch has taken so far; 0 when idle."""
+        since = self._busy_since
+        return time.monotonic() - since if since is not None else 0.0
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Refuse what waits and end the thread behind the running batch."""
+        with self._condition:
+            self._stopping = True
+            items, self._items = self._items, collections.deque()
+            self._condition.notify_all()
+        for item in items:
+            item.resolve(
+                Unavailable("draining", "The server is shutting down. Try another replica.")
+            )
+        self._thread.join(timeout)
+
+    # --- the model thread ---------------------------------------------------------------------
+
+    def _run_forever(self) -> None:
+        torch.set_num_threads(self._model_threads)
+        while True:
+            work = self._next()
+            if work is None:
+                return
+            self._busy_since = time.monotonic()
+            try:
+                work()
+            except Exception:  # a defect of ours: it must not end the thread that all depend on
+                logger.exception("the model thread met an unexpected error")
+            self._busy_since = None
+            self._heartbeat = time.time()
+
+    def _next(self) -> Callable[[], None] | None:
+        """Block until there is a batch or a call; None when stopping."""
+        with self._condition:
+            while True:
+                self._heartbeat = time.time()
+                if self._calls:
+                    return self._calls.popleft()
+                if self._stopping:
+                    return None
+                self._items = collections.deque(i for i in self._items if not i.future.done())
+                if not self._items:
+                    self._condition.wait(timeout=1.0)
+                    continue
+                batch, reason = self._gather()
+                if reason == "idle" and self._max_wait_s > 0:
+                    rest = self._items[0].enqueued_at + self._max_wait_s - time.monotonic()
+                    if rest > 0:
+                        self._condition.wait(timeout=min(rest, 1.0))
+                        continue
+                    reason = "timeout"
+                taken = set(map(id, batch))
+                self._items = collections.deque(i for i in self._items if id(i) not in taken)
+                return lambda: self._run_batch(batch, reason)
+
+    def _gather(self) -> tuple[list[WorkItem], str]:
+        """The oldest image and those that can go with it, oldest first; and why it is no more."""
+        batch = [self._items[0]]
+        pixels = batch[0].image.padded_pixels
+        for item in list(self._items)[1:]:
+            if item.key != batch[0].key:
+                continue
+            if len(batch) == self._max_batch_size:
+                return batch, "full"
+            if pixels + item.image.padded_pixels > self._max_batch_pixels:
+                return batch, "pixels"
+            batch.append(item)
+            pixels += item.image.padded_pixels
+        return batch, "full" if len(batch) == self._max_batch_size else "idle"
+
+    def _run_batch(self, batch: list[WorkItem], reason: str) -> None:
+        version = batch[0].lease.bind(batch[0].model.current)
+        ready = []
+        for item in batch:
+            # Images of one key are unbound together, or bound to one version.
+            bound = item.lease.bind(version)
+            if item.image.recipe == bound.detector.recipe:
+                ready.append(item)
+            else:
+                item.resolve(StalePreparation(bound))
+        if ready:
+            self._infer(version, ready, reason)
+
+    def _infer(self, version: ModelVersion, batch: list[WorkItem], reason: str) -> None:
+        """Run a batch; one that fails is halved until only what is to blame fails."""
+        started = time.monotonic()
+        try:
+            results = version.detector.infer([item.image for item in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"{len(results)} answers for {len(batch)} images")
+        except Exception as error:
+            self._after_failure(version, batch, reason, error)
+            return
+        elapsed = time.monotonic() - started
+        per_image = elapsed / len(batch)
+        # A moving average over about the last ten batches, for Retry-After.
+        self._seconds_per_image += (per_image - self._seconds_per_image) * (
+            0.1 if self._seconds_per_image else 1.0
+        )
+        waits = [started - item.enqueued_at for item in batch]
+        for item, instances, wait in zip(batch, results, waits, strict=True):
+            item.resolve(Inference(instances, version, len(batch), wait, elapsed))
+        height, width = batch[0].image.padded_size
+        used = sum(item.image.tensor.shape[-2] * item.image.tensor.shape[-1] for item in batch)
+        self._observer.batch_done(
+            BatchRecord(
+                model=version.model,
+                version=version.label,
+                size=len(batch),
+                padding_ratio=1 - used / (height * width * len(batch)),
+                reason=reason,
+                queue_s=waits,
+                inference_s=elapsed,
+            )
+        )
+
+    def _after_failure(
+        self, version: ModelVersion, batch: list[WorkItem], reason: str, error: Exception
+    ) -> None:
+        out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if len(batch) > 1:
+            logger.warning(
+                "a batch of %d failed and is halved: %s", len(batch), type(error).__name__
+            )
+            if out_of_memory:
+                self._observer.out_of_memory(version.model, "split")
+            del error  # its traceback holds the failed batch's tensors
+            middle = len(batch) // 2
+            self._infer(version, batch[:middle], reason)
+            self._infer(version, batch[middle:], reason)
+            return
+        answer: ApiError
+        if out_of_memory:
+            self._observer.out_of_memory(version.model, "rejected")
+            height, width = batch[0].image.padded_size
+            answer = OutOfDeviceMemory(
+                "out_of_device_memory",
+                f"This image alone ({height}x{width} after the resize) does not fit the device's "
+                "memory. Lower INPUT.MAX_SIZE_TEST or use a larger device.",
+            )
+        elif isinstance(error, ApiError):
+            answer = error
+        else:
+            logger.error("inference failed on one image", exc_info=error)
+            answer = InternalError(
+                "inference_failed",
+                "The model failed on this image. The server's log has the reason.",
+            )
+        batch[0].resolve(answer)
+
+
+class NoObserver:
+    """Counts nothing."""
+
+    def batch_done(self, batch: BatchRecord) -> None:
+        """Ignored."""
+
+    def out_of_memory(self, model: str, action: str) -> Any:
+        """Ignored."""

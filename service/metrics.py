@@ -1,0 +1,265 @@
+"""Prometheus metrics of one app, in a registry of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+import torchvision
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service import __version__
+
+if TYPE_CHECKING:
+    from service.inference.scheduler import BatchRecord, Scheduler
+    from service.repository.version import ModelVersion
+
+PREFIX = "detserve_"
+HTTP_SECONDS = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.2,
+    0.3,
+    0.5,
+    0.75,
+    1,
+    1.5,
+    2.5,
+    5,
+    10,
+    30,
+)
+HTTP_BYTES = tuple(4**n for n in range(6, 14))  # 4 KiB to 64 MiB
+QUEUE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+STAGE_SECONDS = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5,
+)  # fmt: skip
+BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+PADDING = (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
+DETECTIONS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 300)
+SCORES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
+RELOAD_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+OUTCOMES = (
+    "ok", "invalid_image", "too_large", "queue_full", "deadline", "disconnected", "oom", "error",
+)  # fmt: skip
+RELOAD_OUTCOMES = ("swapped", "load_failed", "validation_failed")
+STAGES = ("decode", "inference", "encode")
+DISPATCH_REASONS = ("full", "timeout", "idle", "pixels")
+
+
+class Metrics:
+    """All metrics, named and bucketed for dashboards: seconds, bytes, ratios of 1."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(PREFIX + name, text, labels, registry=self.registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(PREFIX + name, text, labels, registry=self.registry)
+
+        def histogram(name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
+            return Histogram(
+                PREFIX + name, text, labels, registry=self.registry, buckets=tuple(buckets)
+            )
+
+        gauge(
+            "build_info",
+            "Versions of what runs, always 1.",
+            "version",
+            "torch",
+            "torchvision",
+            "cuda",
+        ).labels(
+            __version__, torch.__version__, torchvision.__version__, torch.version.cuda or "none"
+        ).set(1)
+        self.http_requests = counter(
+            "http_requests_total", "Requests answered.", "method", "route", "code"
+        )
+        self.http_seconds = histogram(
+            "http_request_duration_seconds", "From the first byte of a request to the last of its answer.",
+            HTTP_SECONDS, "method", "route",
+        )  # fmt: skip
+        self.http_in_progress = gauge(
+            "http_requests_in_progress", "Requests not yet answered.", "route"
+        )
+        self.http_request_bytes = histogram(
+            "http_request_size_bytes", "Body sizes in.", HTTP_BYTES, "route"
+        )
+        self.http_response_bytes = histogram(
+            "http_response_size_bytes", "Body sizes out.", HTTP_BYTES, "route"
+        )
+        self.predictions = counter(
+            "predictions_total", "Images, by how they ended.", "model", "version", "outcome"
+        )
+        self.queue_depth = gauge(
+            "queue_depth", "Images in the house: from admission to answer.", "model"
+        )
+        self.queue_capacity = gauge("queue_capacity", "Images that are admitted at most.", "model")
+        self.queue_bytes = gauge(
+            "queue_bytes", "Bytes of the images that wait for the model.", "model"
+        )
+        self.queue_wait = histogram(
+            "queue_wait_seconds", "Time in the queue.", QUEUE_SECONDS, "model"
+        )
+        self.stage_seconds = histogram(
+            "stage_duration_seconds", "Time in a stage.", STAGE_SECONDS, "model", "stage"
+        )
+        self.batch_size = histogram("batch_size", "Images that ran together.", BATCH_SIZES, "model")
+        self.batch_padding = histogram(
+            "batch_padding_ratio",
+            "Padded pixels that no image fills, of all in the batch.",
+            PADDING,
+            "model",
+        )
+        self.batch_dispatch = counter(
+            "batch_dispatch_total", "Batches, by why they left.", "model", "reason"
+        )
+        self.detections = histogram(
+            "detections_per_image",
+            "Instances that the model found.",
+            DETECTIONS,
+            "model",
+            "version",
+        )
+        self.scores = histogram(
+            "detection_score", "Scores of the instances.", SCORES, "model", "version"
+        )
+        self.model_info = gauge(
+            "model_info", "The version that answers, always 1.",
+            "model", "version", "arch", "weights_sha12", "dtype", "device",
+        )  # fmt: skip
+        self.model_ready = gauge(
+            "model_ready", "1 for the version that answers.", "model", "version"
+        )
+        self.model_loaded = gauge(
+            "model_loaded_timestamp_seconds", "When a version was loaded.", "model", "version"
+        )
+        self.model_inflight = gauge(
+            "model_inflight", "Requests bound to a version.", "model", "version"
+        )
+        self.reloads = counter(
+            "model_reloads_total", "Reloads, by how they ended.", "model", "outcome"
+        )
+        self.reload_seconds = histogram(
+            "model_reload_duration_seconds", "Phases of a reload.", RELOAD_SECONDS, "model", "phase"
+        )
+        self.oom = counter(
+            "oom_total", "Times that the device ran out of memory.", "model", "action"
+        )
+        self.heartbeat = gauge(
+            "model_thread_heartbeat_timestamp_seconds",
+            "When the model's thread last finished something.",
+            "model",
+        )
+        self.registry.register(_GpuMemory())
+        self._info_labels: dict[tuple[str, str], tuple[str, ...]] = {}
+
+    def watch(self, model: str, scheduler: Scheduler, capacity: int) -> None:
+        """Create the children of ``model`` at zero, and read the gauges from ``scheduler`` at each scrape."""
+        self.queue_capacity.labels(model).set(capacity)
+        self.queue_depth.labels(model).set_function(lambda: float(scheduler.depth))
+        self.queue_bytes.labels(model).set_function(lambda: float(scheduler.waiting_bytes))
+        self.heartbeat.labels(model).set_function(lambda: scheduler.heartbeat)
+        self.queue_wait.labels(model)
+        self.batch_size.labels(model)
+        self.batch_padding.labels(model)
+        for stage in STAGES:
+            self.stage_seconds.labels(model, stage)
+        for reason in DISPATCH_REASONS:
+            self.batch_dispatch.labels(model, reason)
+        for outcome in RELOAD_OUTCOMES:
+            self.reloads.labels(model, outcome)
+        for action in ("split", "rejected"):
+            self.oom.labels(model, action)
+
+    def batch_done(self, batch: BatchRecord) -> None:
+        """A batch has run."""
+        self.batch_size.labels(batch.model).observe(batch.size)
+        self.batch_padding.labels(batch.model).observe(batch.padding_ratio)
+        self.batch_dispatch.labels(batch.model, batch.reason).inc()
+        self.stage_seconds.labels(batch.model, "inference").observe(batch.inference_s)
+        for wait in batch.queue_s:
+            self.queue_wait.labels(batch.model).observe(wait)
+
+    def out_of_memory(self, model: str, action: str) -> None:
+        """The device ran out of memory."""
+        self.oom.labels(model, action).inc()
+
+    def version_ready(self, version: ModelVersion) -> None:
+        """``version`` takes traffic; the one before no longer does."""
+        description, key = version.detector.description, (version.model, version.label)
+        for model, label in list(self._info_labels):
+            if model == version.model:
+                self.model_ready.labels(model, label).set(0)
+        labels = (
+            *key, description.architecture, description.weights_sha256[:12], description.precision,
+            description.device,
+        )  # fmt: skip
+        self._info_labels[key] = labels
+        self.model_info.labels(*labels).set(1)
+        self.model_ready.labels(*key).set(1)
+        self.model_loaded.labels(*key).set(version.loaded_at)
+        self.model_inflight.labels(*key).set_function(lambda: float(version.leases))
+        self.detections.labels(*key)
+        self.scores.labels(*key)
+        for outcome in OUTCOMES:
+            self.predictions.labels(*key, outcome)
+
+    def version_closed(self, version: ModelVersion) -> None:
+        """Forget the gauges and histograms of a version that is gone; its counters stay, as counters must."""
+        key = (version.model, version.label)
+        labels = self._info_labels.pop(key, None)
+        if labels is not None:
+            self.model_info.remove(*labels)
+        for metric in (
+            self.model_ready,
+            self.model_loaded,
+            self.model_inflight,
+            self.detections,
+            self.scores,
+        ):
+            metric.remove(*key)
+
+    def reload_done(self, model: str, outcome: str, phases: dict[str, float]) -> None:
+        """A reload ended."""
+        self.reloads.labels(model, outcome).inc()
+        for phase, seconds in phases.items():
+            self.reload_seconds.labels(model, phase).observe(seconds)
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class _GpuMemory(Collector):
+    """Memory of each GPU, read at the scrape; nothing before the process has touched one."""
+
+    def collect(self) -> Iterable[Metric]:
+        family = GaugeMetricFamily(
+            PREFIX + "gpu_memory_bytes",
+            "GPU memory, of this process and of the device.",
+            labels=("device", "kind"),
+        )
+        if torch.cuda.is_available() and torch.cuda.memory_reserved() > 0:
+            for index in range(torch.cuda.device_count()):
+                free, total = torch.cuda.mem_get_info(index)
+                for kind, value in (
+                    ("allocated", torch.cuda.memory_allocated(index)),
+                    ("reserved", torch.cuda.memory_reserved(index)),
+                    ("free", free),
+                    ("total", total),
+                ):
+                    family.add_metric((f"cuda:{index}", kind), float(value), timestamp=time.time())
+        yield family

@@ -1,0 +1,63 @@
+"""Class names. A checkpoint holds none, so they come from a file, or are plain placeholders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import ModelError
+
+SIDECAR = "labels.txt"
+MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """K names, the index is the class id, and where they came from."""
+
+    names: tuple[str, ...]
+    source: str
+
+    @classmethod
+    def find(cls, labels: Path | None, *, config: Path, num_classes: int) -> ClassNames:
+        """Names from ``labels``, else from ``labels.txt`` beside the config, else placeholders.
+
+        Raises:
+            ModelError: the file cannot be read, or does not have one distinct name for each class.
+        """
+        if labels is None:
+            sidecar = config.parent / SIDECAR
+            if not sidecar.is_file():
+                return cls(tuple(f"class_{i}" for i in range(num_classes)), "placeholder")
+            labels = sidecar
+        return cls(_read(labels, num_classes), labels.name)
+
+
+def _read(path: Path, num_classes: int) -> tuple[str, ...]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelError(f"The labels file {path.name} is over {MAX_BYTES} bytes.")
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not UTF-8 text" if isinstance(error, ValueError) else error.strerror
+        raise ModelError(f"The labels file {path.name} cannot be read: {reason}.") from None
+    names = [line.strip() for line in lines]
+    while names and not names[-1]:
+        names.pop()
+    if "" in names:
+        raise ModelError(
+            f"Line {names.index('') + 1} of {path.name} is empty; give one name a line."
+        )
+    if len(names) != num_classes:
+        raise ModelError(
+            f"The labels file {path.name} has {len(names)} names, but the model has {num_classes} "
+            "classes (MODEL.ROI_HEADS.NUM_CLASSES); give one name a line, in the order of the ids.",
+            names=len(names),
+            classes=num_classes,
+        )
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ModelError(f"The labels file {path.name} has the name {name!r} twice.", name=name)
+        seen.add(name)
+    return tuple(names)

@@ -1,0 +1,173 @@
+"""``POST /predict``: images in, instances out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.encoding.instances import Selection
+from service.errors import ApiError, ClientDisconnected, DeadlineMissed, Unprocessable
+from service.inference.pipeline import ImageAnswer
+from service.repository.version import ModelVersion, RequestLease
+from service.routes import runtime_of
+from service.routes.predict_docs import PREDICT_OPENAPI, PREDICT_RESPONSES
+from service.runtime import Runtime
+from service.schemas.options import PredictOptions
+from service.uploads import Upload, read_uploads
+
+router = APIRouter(tags=["predict"])
+T = TypeVar("T")
+
+
+@router.post("/predict", responses=PREDICT_RESPONSES, openapi_extra=PREDICT_OPENAPI)
+async def predict(request: Request) -> Response:
+    """Detect objects in one or many images.
+
+    Send multipart form data (field `images`, repeated), one raw `image/*` body, or JSON with base64.
+    JPEG, PNG, WebP, BMP, TIFF and GIF (first frame) are judged by content. An image that cannot be
+    used gets an `error` in its place; the others are answered all the same.
+    """
+    runtime = runtime_of(request)
+    started = time.monotonic()
+    runtime.require_ready()
+    body = await read_uploads(request, runtime.upload_limits)
+    options = PredictOptions.parse(body.options | _query_options(request))
+    model = runtime.repository.get(options.model)
+    Selection.resolve(options, model.current.detector.description)  # refuse before any work
+    number = len(body.uploads)
+    try:
+        runtime.scheduler.reserve(number)
+    except ApiError:
+        _count(runtime, model.name, model.current, "queue_full", number)
+        raise
+    lease = RequestLease()
+    try:
+        answers = await _unless_disconnected(
+            request,
+            _before_deadline(
+                runtime.pipeline.predict(body.uploads, model, options, lease),
+                runtime.settings.request_timeout_s,
+            ),
+        )
+    except DeadlineMissed:
+        _count(runtime, model.name, lease.version or model.current, "deadline", number)
+        raise
+    finally:
+        lease.end()
+        runtime.scheduler.unreserve(number)
+    usable = [answer for answer in answers if answer.error is None]
+    if not usable:
+        raise _refusal(answers, body.uploads)
+    version = lease.version or model.current
+    content = _content(request.state.request_id, version, answers, time.monotonic() - started)
+    request.state.log.update(
+        model=f"{model.name}:{version.label}",
+        images=number,
+        batch=max(answer.batch_size or 0 for answer in usable),
+    )
+    return Response(
+        orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json"
+    )
+
+
+def _query_options(request: Request) -> dict[str, Any]:
+    """Query parameters; one that is repeated is a list."""
+    values: dict[str, Any] = {}
+    for key in request.query_params:
+        given = request.query_params.getlist(key)
+        values[key] = given if len(given) > 1 else given[0]
+    return values
+
+
+def _count(runtime: Runtime, model: str, version: ModelVersion, outcome: str, number: int) -> None:
+    runtime.metrics.predictions.labels(model, version.label, outcome).inc(number)
+
+
+async def _before_deadline(work: Coroutine[Any, Any, T], seconds: float) -> T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError:
+        raise DeadlineMissed(
+            "deadline_missed",
+            f"The answer was not ready within {seconds:g} s. Send fewer images at a time, or raise "
+            "request_timeout_s.",
+            limit_s=seconds,
+        ) from None
+
+
+async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, which is cancelled when the client leaves: nobody waits for it then."""
+
+    async def disconnect() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(disconnect())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnected("client_disconnected", "The client left before the answer.")
+        return working.result()
+    finally:
+        leaving.cancel()
+        working.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+def _refusal(answers: list[ImageAnswer], uploads: list[Upload]) -> ApiError:
+    """No image could be used: the one error if there is only one kind, else a list of them."""
+    errors = [answer.error for answer in answers if answer.error is not None]
+    if len(errors) == 1:
+        return errors[0]
+    details = [
+        {"image": answer.name, **error.body()}
+        for answer, error in zip(answers, errors, strict=True)
+    ]
+    same = len({error.status for error in errors}) == 1
+    refusal = Unprocessable(
+        errors[0].code if len({error.code for error in errors}) == 1 else "no_usable_image",
+        f"None of the {len(errors)} images can be used; the first: {errors[0].message}",
+        errors=details,
+    )
+    if same:
+        refusal.status = errors[0].status
+    return refusal
+
+
+def _content(
+    request_id: str, version: ModelVersion, answers: list[ImageAnswer], total_s: float
+) -> dict[str, Any]:
+    description = version.detector.description
+    stages = {
+        "decode": max(answer.decode_s for answer in answers),
+        "queue": max(answer.queue_s for answer in answers),
+        "inference": max(answer.inference_s for answer in answers),
+        "encode": max(answer.encode_s for answer in answers),
+        "total": total_s,
+    }
+    return {
+        "model": {
+            "name": version.model,
+            "version": version.label,
+            "architecture": description.architecture,
+            "weights_sha256": description.weights_sha256,
+        },
+        "request_id": request_id,
+        "predictions": [_prediction(answer) for answer in answers],
+        "timing_ms": {stage: round(seconds * 1000, 3) for stage, seconds in stages.items()},
+    }
+
+
+def _prediction(answer: ImageAnswer) -> dict[str, Any]:
+    if answer.error is not None:
+        return {"image": {"name": answer.name}, "error": answer.error.body()}
+    image = {"name": answer.name, "width": answer.width, "height": answer.height}
+    return {"image": image, "instances": answer.instances, "batch_size": answer.batch_size}

@@ -1,0 +1,141 @@
+"""What ``/docs`` says of ``POST /predict``: its three kinds of body, its options, real examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.routes import error_docs
+from service.schemas.answers import PredictAnswer
+from service.schemas.options import PredictOptions
+
+# A disc of the embedded model, as the server answers it.
+_EXAMPLE = {
+    "model": {
+        "name": "shapes",
+        "version": "1",
+        "architecture": "GeneralizedRCNN",
+        "weights_sha256": "0" * 64,
+    },
+    "request_id": "4f1c0a",
+    "predictions": [
+        {
+            "image": {"name": "photo.jpg", "width": 4, "height": 3},
+            "instances": {
+                "pred_boxes": [[1.0, 0.0, 4.0, 3.0]],
+                "pred_classes": [0],
+                "class_names": ["disc"],
+                "scores": [0.98],
+                "masks": [{"size": [3, 4], "counts": "41121N"}],
+            },
+            "batch_size": 1,
+        },
+        {
+            "image": {"name": "broken.jpg"},
+            "error": {"code": "invalid_image", "message": "The JPEG image is broken or cut short."},
+        },
+    ],
+    "timing_ms": {"decode": 1.2, "queue": 0.1, "inference": 35.0, "encode": 0.8, "total": 37.4},
+}
+
+
+def _parameters() -> list[dict[str, Any]]:
+    properties = PredictOptions.model_json_schema()["properties"]
+    parameters = []
+    for name, schema in properties.items():
+        description = schema.pop("description")
+        examples = schema.pop("examples", None)
+        schema.pop("title", None)
+        schema.pop("default", None)
+        parameter = {
+            "name": name, "in": "query", "required": False, "description": description, "schema": schema,
+        }  # fmt: skip
+        if examples:
+            parameter["examples"] = {"example": {"value": examples[0]}}
+        parameters.append(parameter)
+    return parameters
+
+
+def _json_body() -> dict[str, Any]:
+    image = {
+        "type": "string",
+        "format": "byte",
+        "description": "The image file in base64, or a data: URL.",
+    }
+    named = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "data": image},
+        "required": ["data"],
+    }
+    options = PredictOptions.model_json_schema()["properties"]
+    return {
+        "type": "object",
+        "properties": {
+            "images": {"type": "array", "items": {"anyOf": [image, named]}},
+            "image": image,
+        }
+        | options,
+    }
+
+
+PREDICT_OPENAPI: dict[str, Any] = {
+    "parameters": _parameters(),
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "images": {"type": "array", "items": {"type": "string", "format": "binary"}}
+                    },
+                    "required": ["images"],
+                }
+            },
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {
+                "schema": _json_body(),
+                "example": {
+                    "images": [
+                        {
+                            "name": "dot.gif",
+                            "data": "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7",
+                        }
+                    ],
+                    "score_threshold": 0.5,
+                },
+            },
+        },
+    },
+}
+
+PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": PredictAnswer,
+        "description": "Instances of every image, or that image's own error.",
+        "content": {"application/json": {"example": _EXAMPLE}},
+    },
+    **error_docs(
+        (400, "malformed_json", "The request body is not valid JSON."),
+        (400, "malformed_multipart", "The multipart body has no boundary."),
+        (404, "unknown_model", "There is no model 'car'; there are: shapes."),
+        (408, "request_timeout", "The body arrived too slowly."),
+        (413, "body_too_large", "The body has 70000000 bytes; the limit is 67108864."),
+        (413, "image_too_large", "The image has 2500000000 pixels; the limit is 50000000."),
+        (415, "unsupported_image_format", "This is no JPEG, PNG, WebP, BMP, TIFF or GIF image."),
+        (422, "invalid_image", "The JPEG image is broken or cut short."),
+        (
+            422,
+            "unknown_class",
+            "The model has no class 'car'; its 4 classes are disc, rectangle, triangle, star.",
+        ),
+        (422, "score_threshold_too_low", "score_threshold 0.01 is below the model's own, 0.05."),
+        (
+            429,
+            "queue_full",
+            "The server is busy with 128 images and takes 128 at most. Try again in 2 s.",
+        ),
+        (503, "draining", "The server is shutting down. Try another replica."),
+        (504, "deadline_missed", "The answer was not ready within 60 s."),
+        (507, "out_of_device_memory", "This image alone does not fit the device's memory."),
+    ),
+}

@@ -1,0 +1,129 @@
+"""One server's parts, made from its settings and wired together; no state is global to the process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from models.device import resolve_device
+from service.errors import Unavailable
+from service.images import ImageLimits
+from service.inference.detector import Detector
+from service.inference.pipeline import Pipeline
+from service.inference.scheduler import Scheduler
+from service.inference.threads import Workers, divide_cores
+from service.inference.torch_detector import load_torch_detector
+from service.metrics import Metrics
+from service.repository.repository import Loader, ModelSource, Repository
+from service.security import AdminGuard
+from service.settings import PRETRAINED, Settings
+from service.uploads import UploadLimits
+
+STALLED_AFTER_S = 60.0
+"""A batch that runs longer makes the server unready: the device hangs, or the machine is swamped."""
+
+
+class Runtime:
+    """Everything that the routes use.
+
+    Args:
+        settings: the server's settings.
+        load: makes a detector out of files; tests give a fake one.
+    """
+
+    def __init__(self, settings: Settings, load: Loader | None = None) -> None:
+        self.settings = settings
+        self.device = resolve_device(settings.device)
+        self.cores = divide_cores(settings.threads, on_gpu=self.device.type == "cuda")
+        self.metrics = Metrics()
+        self.scheduler = Scheduler(
+            max_batch_size=settings.max_batch_size,
+            max_batch_pixels=settings.max_batch_pixels,
+            max_wait_s=settings.max_wait_ms / 1000,
+            max_queue=settings.max_queue,
+            model_threads=self.cores.model,
+            observer=self.metrics,
+        )
+        self.workers = Workers(self.cores.workers)
+        self.repository = Repository(
+            scheduler=self.scheduler, load=load or self._load, observer=self.metrics
+        )
+        self.pipeline = Pipeline(
+            workers=self.workers,
+            scheduler=self.scheduler,
+            limits=ImageLimits(
+                max_pixels=settings.max_pixels,
+                max_side=settings.max_side,
+                max_frames=settings.max_frames,
+                max_scans=settings.max_scans,
+            ),
+            metrics=self.metrics,
+        )
+        self.upload_limits = UploadLimits(
+            max_body_bytes=settings.max_body_bytes,
+            max_images=settings.max_images,
+            body_timeout_s=settings.body_timeout_s,
+        )
+        token = settings.admin_token
+        self.admin = AdminGuard(token.get_secret_value() if token else None)
+        self.draining = False
+
+    def _load(self, source: ModelSource) -> Detector:
+        return load_torch_detector(
+            config=source.config,
+            weights=source.weights,
+            labels=source.labels,
+            device=str(self.device),
+            root=source.root,
+        )
+
+    @property
+    def model_root(self) -> Path:
+        """The folder that paths from HTTP must not leave."""
+        settings = self.settings
+        return (
+            settings.model_root or (settings.config or PRETRAINED / "config.yaml").parent
+        ).resolve()
+
+    def load(self) -> None:
+        """Load the model that the settings name, or the embedded one. Raises :class:`models.ModelError`."""
+        settings = self.settings
+        if settings.config is None or settings.weights is None:
+            source = ModelSource(
+                PRETRAINED / "config.yaml", PRETRAINED / "model_final.pth", settings.labels
+            )
+        else:
+            source = ModelSource(settings.config, settings.weights, settings.labels)
+        name = settings.name or _name_of(source.config)
+        self.metrics.watch(name, self.scheduler, settings.max_queue)
+        self.repository.add(name, source)
+
+    def unready_reason(self) -> str | None:
+        """Why traffic should go elsewhere; None when it may come."""
+        if self.draining:
+            return "the server is draining"
+        if not self.scheduler.alive:
+            return "the model's thread has died"
+        if self.scheduler.busy_for() > STALLED_AFTER_S:
+            return f"the model has been busy with one batch for over {STALLED_AFTER_S:.0f} s"
+        return None
+
+    def require_ready(self) -> None:
+        """Raise :class:`Unavailable` when no prediction can be made."""
+        if not self.scheduler.alive:
+            raise Unavailable(
+                "not_ready", "The model's thread has died; the server must be restarted."
+            )
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self.scheduler.close()
+        self.workers.close()
+
+
+def _name_of(config: Path) -> str:
+    """A model's name from its config's folder, limited to what names may hold."""
+    name = "".join(
+        c if c.isascii() and (c.isalnum() or c in "._-") else "-"
+        for c in config.resolve().parent.name
+    )
+    return name.lstrip("._-")[:64] or "model"

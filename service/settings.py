@@ -1,0 +1,114 @@
+"""All that an operator can set: ``DETSERVE_*``, a ``.env`` file, flags of ``detserve serve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.images.limits import PILLOW_MAX_PIXELS
+
+PRETRAINED = Path(__file__).parent.parent / "models" / "pretrained" / "shapes"
+"""The embedded demo model: a small Mask R-CNN that finds discs, rectangles, triangles and stars."""
+
+
+class Settings(BaseSettings):
+    """Settings of one server. Each field is ``DETSERVE_<NAME>`` and ``--<name>``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DETSERVE_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+    )
+
+    config: Path | None = Field(
+        None, description="Detectron2 config (YAML); default: the embedded model."
+    )
+    weights: Path | None = Field(
+        None, description="Checkpoint (.pth, .pkl, .safetensors) of that config."
+    )
+    labels: Path | None = Field(
+        None, description="Class names, one a line; default: labels.txt beside the config."
+    )
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Name of the model; default: the name of the config's folder.",
+    )
+    model_root: Path | None = Field(
+        None,
+        description="Folder that paths of /reload must not leave; default: the config's folder.",
+    )
+    device: str = Field("auto", description="auto, cpu or cuda:n.")
+    threads: int = Field(
+        0, ge=0, le=1024, description="CPU threads for all of the work together; 0: all cores."
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every interface.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    admin_token: SecretStr | None = Field(
+        None, description="Token for admin routes; without one they answer the local machine alone."
+    )
+
+    max_batch_size: int = Field(
+        8, ge=1, le=256, description="Images of one padded shape that run together."
+    )
+    max_batch_pixels: int = Field(
+        16_000_000,
+        ge=1,
+        description="Padded pixels that run together; one image may exceed it alone.",
+    )
+    max_wait_ms: float = Field(
+        0.0, ge=0, le=10_000, description="How long an idle model waits for company; 0: not at all."
+    )
+    max_queue: int = Field(
+        128, ge=1, le=100_000, description="Images in the house; one more is answered with 429."
+    )
+    request_timeout_s: float = Field(
+        60.0, gt=0, description="A request that takes longer is answered with 504."
+    )
+
+    max_body_bytes: int = Field(64 * 2**20, ge=1024, description="Largest request body.")
+    max_images: int = Field(32, ge=1, le=10_000, description="Images in one request.")
+    max_pixels: int = Field(
+        50_000_000, ge=1, le=PILLOW_MAX_PIXELS, description="Pixels of one image."
+    )
+    max_side: int = Field(16_384, ge=1, description="Longer side of one image.")
+    max_frames: int = Field(
+        1000, ge=1, description="Frames of an animation or pages of a TIFF; the first is used."
+    )
+    max_scans: int = Field(64, ge=1, description="Scans of a progressive JPEG.")
+    body_timeout_s: float = Field(30.0, gt=0, description="Longest silence while a body arrives.")
+    header_timeout_s: float = Field(
+        10.0, gt=0, description="Longest time for the headers to arrive."
+    )
+
+    drain_delay_s: float = Field(
+        0.0,
+        ge=0,
+        description="On SIGTERM: how long to go on accepting while not ready (5 in Kubernetes).",
+    )
+    drain_timeout_s: float = Field(
+        30.0, ge=0, description="On SIGTERM: how long running requests may take."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level logged."
+    )
+    log_json: bool = Field(False, description="Log one JSON object per line.")
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Settings:
+        if (self.config is None) != (self.weights is None):
+            given, missing = (
+                ("config", "weights") if self.weights is None else ("weights", "config")
+            )
+            raise ValueError(
+                f"--{given} needs --{missing} too: a model is a config and its weights."
+            )
+        return self
