@@ -103,6 +103,8 @@ class Runtime:
             return "the server is draining"
         if not self.scheduler.alive:
             return "the model's thread has died"
+        if not self.repository:
+            return "no model is loaded yet"
         if self.scheduler.busy_for() > STALLED_AFTER_S:
             return f"the model has been busy with one batch for over {STALLED_AFTER_S:.0f} s"
         return None

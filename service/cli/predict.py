@@ -64,7 +64,8 @@ def run(
         for path, stem in zip(images, stems, strict=True):
             try:
                 number = _predict_one(detector, selection, path, out, stem)
-                progress.console.print(f"{path}: {number} instances -> {out / stem}.json, .png")
+                done = f"{path}: {number} instances -> {out / stem}.json, .png"
+                progress.console.print(done, markup=False)
             except ApiError as error:
                 failed += 1
                 progress.console.print(f"{path}: {error.message}", style="red", markup=False)

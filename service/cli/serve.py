@@ -29,22 +29,19 @@ def run(arguments: Sequence[str]) -> int:
         for problem in error.errors(include_url=False):
             field = ".".join(map(str, problem["loc"]))
             message = problem["msg"].removeprefix("Value error, ")
-            console.print(
-                f"[red]error:[/] {'--' + field.replace('_', '-') + ': ' if field else ''}{message}"
-            )
+            _complain(f"{'--' + field.replace('_', '-') + ': ' if field else ''}{message}")
         return 2
     configure_logging(settings.log_level, json=settings.log_json)
     try:
         runtime = Runtime(settings)
     except ModelError as error:
-        console.print(f"[red]error:[/] {error.message}", markup=True)
+        _complain(error.message)
         return 2
     try:
         with console.status("Loading the model ..."):
             runtime.load()
     except ModelError as error:
-        console.print("[red]error:[/] ", end="")
-        console.print(error.message, markup=False)
+        _complain(error.message)
         runtime.close()
         return 1
 
@@ -61,6 +58,11 @@ def run(arguments: Sequence[str]) -> int:
         on_drain=drain,
         ready_banner=lambda address: _banner(address, runtime),
     )
+
+
+def _complain(message: str) -> None:
+    console.print("[red]error:[/] ", end="")
+    console.print(message, markup=False)
 
 
 def _kebab(argument: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from service.encoding.instances import Selection, encode_instances, select
-from service.errors import ApiError, InternalError
+from service.errors import ApiError, DeadlineMissed, InternalError
 from service.images import ImageLimits, decode_image
 from service.inference.detector import ModelDescription, PreparedImage
 from service.inference.scheduler import Inference, Scheduler, StalePreparation
@@ -19,6 +20,8 @@ from service.repository.repository import ServedModel
 from service.repository.version import ModelVersion, RequestLease
 from service.schemas.options import PredictOptions
 from service.uploads import Upload
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,22 +57,51 @@ class Pipeline:
         model: ServedModel,
         options: PredictOptions,
         lease: RequestLease,
+        *,
+        timeout_s: float,
     ) -> list[ImageAnswer]:
-        """Answers in the order of ``uploads``, all from the one version that ``lease`` ends up with."""
-        return await asyncio.gather(
-            *(self._predict_one(upload, model, options, lease) for upload in uploads)
-        )
+        """Answers in the order of ``uploads``, all from the one version that ``lease`` ends up with.
+
+        Raises:
+            DeadlineMissed: ``timeout_s`` seconds were not enough; what was not done is dropped.
+        """
+        try:
+            async with asyncio.timeout(timeout_s) as deadline:
+                return await asyncio.gather(
+                    *(
+                        self._predict_one(upload, model, options, lease, deadline)
+                        for upload in uploads
+                    )
+                )
+        except TimeoutError:
+            raise DeadlineMissed(
+                "deadline_missed",
+                f"The answer was not ready within {timeout_s:g} s. Send fewer images at a time, or "
+                "raise request_timeout_s.",
+                limit_s=timeout_s,
+            ) from None
 
     async def _predict_one(
-        self, upload: Upload, model: ServedModel, options: PredictOptions, lease: RequestLease
+        self,
+        upload: Upload,
+        model: ServedModel,
+        options: PredictOptions,
+        lease: RequestLease,
+        deadline: asyncio.Timeout,
     ) -> ImageAnswer:
         try:
             answer = await self._run(upload, model, options, lease)
         except ApiError as error:
             answer = ImageAnswer(upload.name, error=error)
         except asyncio.CancelledError:
-            self._count(model, lease, "disconnected")
+            self._count(model, lease, "deadline" if deadline.expired() else "disconnected")
             raise
+        except Exception as error:  # a defect of ours: it must not cost the other images theirs
+            logger.error("an image met an unexpected error", exc_info=error)
+            failure = InternalError(
+                "image_failed", "The server failed on this image; its log has the reason."
+            )
+            answer = ImageAnswer(upload.name, error=failure)
         self._count(model, lease, _outcome(answer.error))
         return answer
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import itertools
 import logging
 import math
 import threading
@@ -21,12 +22,21 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from models.structures import Instances
-from service.errors import ApiError, InternalError, OutOfDeviceMemory, QueueFull, Unavailable
+from service.errors import (
+    ApiError,
+    InternalError,
+    OutOfDeviceMemory,
+    QueueFull,
+    TooLarge,
+    Unavailable,
+)
 from service.inference.detector import PreparedImage
 from service.repository.version import ModelVersion, RequestLease
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 
 
 class StalePreparation(Exception):
@@ -178,11 +188,18 @@ class Scheduler:
         """Take places for ``images`` images; give them back with :meth:`unreserve`.
 
         Raises:
+            TooLarge: there will never be room for that many at a time.
             QueueFull: there is no room; ``Retry-After`` says when there will be.
         """
-        if self._reserved + images > self._max_queue and (
-            self._reserved or images > self._max_queue
-        ):
+        if images > self._max_queue:
+            raise TooLarge(
+                "too_many_images",
+                f"The request holds {images} images; the server takes {self._max_queue} at a time. "
+                "Send them in several requests.",
+                limit=self._max_queue,
+                value=images,
+            )
+        if self._reserved + images > self._max_queue:
             retry_after = max(1, math.ceil(self._reserved * self._seconds_per_image))
             raise QueueFull(
                 "queue_full",
@@ -306,20 +323,25 @@ class Scheduler:
 
     def _gather(self) -> tuple[list[WorkItem], str]:
         """The oldest image and those that can go with it, oldest first; and why it is no more."""
-        batch = [self._items[0]]
-        pixels = batch[0].image.padded_pixels
-        for item in list(self._items)[1:]:
-            if item.key != batch[0].key:
-                continue
-            if len(batch) == self._max_batch_size:
-                return batch, "full"
-            if pixels + item.image.padded_pixels > self._max_batch_pixels:
-                return batch, "pixels"
-            batch.append(item)
-            pixels += item.image.padded_pixels
-        return batch, "full" if len(batch) == self._max_batch_size else "idle"
+        oldest = self._items[0]
+        # Images of one key are of one padded size. A single one may exceed the pixels.
+        by_pixels = max(1, self._max_batch_pixels // oldest.image.padded_pixels)
+        most = min(self._max_batch_size, by_pixels)
+        alike = (item for item in self._items if item.key == oldest.key)
+        batch = list(itertools.islice(alike, most))
+        if len(batch) < most:
+            return batch, "idle"
+        return batch, "full" if most == self._max_batch_size else "pixels"
 
     def _run_batch(self, batch: list[WorkItem], reason: str) -> None:
+        try:
+            self._bind_and_infer(batch, reason)
+        except Exception as error:  # a defect of ours: nobody may wait for ever because of it
+            logger.error("a batch met an unexpected error", exc_info=error)
+            for item in batch:  # those that have their answer keep it
+                item.resolve(_inference_failed())
+
+    def _bind_and_infer(self, batch: list[WorkItem], reason: str) -> None:
         version = batch[0].lease.bind(batch[0].model.current)
         ready = []
         for item in batch:
@@ -336,11 +358,21 @@ class Scheduler:
         """Run a batch; one that fails is halved until only what is to blame fails."""
         started = time.monotonic()
         try:
+            results: list[Instances] | None
             results = version.detector.infer([item.image for item in batch])
             if len(results) != len(batch):
                 raise RuntimeError(f"{len(results)} answers for {len(batch)} images")
         except Exception as error:
-            self._after_failure(version, batch, reason, error)
+            if len(batch) == 1:
+                self._refuse(version, batch[0], error)
+                return
+            self._note_split(version, batch, error)
+            results = None
+        if results is None:
+            # Behind the handler, since in it the traceback still holds the failed batch's tensors.
+            middle = len(batch) // 2
+            self._infer(version, batch[:middle], reason)
+            self._infer(version, batch[middle:], reason)
             return
         elapsed = time.monotonic() - started
         per_image = elapsed / len(batch)
@@ -353,37 +385,29 @@ class Scheduler:
             item.resolve(Inference(instances, version, len(batch), wait, elapsed))
         height, width = batch[0].image.padded_size
         used = sum(item.image.tensor.shape[-2] * item.image.tensor.shape[-1] for item in batch)
-        self._observer.batch_done(
-            BatchRecord(
-                model=version.model,
-                version=version.label,
-                size=len(batch),
-                padding_ratio=1 - used / (height * width * len(batch)),
-                reason=reason,
-                queue_s=waits,
-                inference_s=elapsed,
-            )
+        record = BatchRecord(
+            model=version.model,
+            version=version.label,
+            size=len(batch),
+            padding_ratio=1 - used / (height * width * len(batch)),
+            reason=reason,
+            queue_s=waits,
+            inference_s=elapsed,
         )
+        self._tell(lambda observer: observer.batch_done(record))
 
-    def _after_failure(
-        self, version: ModelVersion, batch: list[WorkItem], reason: str, error: Exception
-    ) -> None:
-        out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if len(batch) > 1:
-            logger.warning(
-                "a batch of %d failed and is halved: %s", len(batch), type(error).__name__
-            )
-            if out_of_memory:
-                self._observer.out_of_memory(version.model, "split")
-            del error  # its traceback holds the failed batch's tensors
-            middle = len(batch) // 2
-            self._infer(version, batch[:middle], reason)
-            self._infer(version, batch[middle:], reason)
-            return
+    def _note_split(self, version: ModelVersion, batch: list[WorkItem], error: Exception) -> None:
+        """A batch of several failed."""
+        logger.warning("a batch of %d failed and is halved: %s", len(batch), type(error).__name__)
+        if isinstance(error, OUT_OF_MEMORY):
+            self._tell(lambda observer: observer.out_of_memory(version.model, "split"))
+
+    def _refuse(self, version: ModelVersion, item: WorkItem, error: Exception) -> None:
+        """Answer an image that failed alone."""
         answer: ApiError
-        if out_of_memory:
-            self._observer.out_of_memory(version.model, "rejected")
-            height, width = batch[0].image.padded_size
+        if isinstance(error, OUT_OF_MEMORY):
+            self._tell(lambda observer: observer.out_of_memory(version.model, "rejected"))
+            height, width = item.image.padded_size
             answer = OutOfDeviceMemory(
                 "out_of_device_memory",
                 f"This image alone ({height}x{width} after the resize) does not fit the device's "
@@ -393,11 +417,21 @@ class Scheduler:
             answer = error
         else:
             logger.error("inference failed on one image", exc_info=error)
-            answer = InternalError(
-                "inference_failed",
-                "The model failed on this image. The server's log has the reason.",
-            )
-        batch[0].resolve(answer)
+            answer = _inference_failed()
+        item.resolve(answer)
+
+    def _tell(self, tell: Callable[[SchedulerObserver], None]) -> None:
+        """A broken observer must not cost anybody an answer."""
+        try:
+            tell(self._observer)
+        except Exception:
+            logger.exception("the observer of batches failed")
+
+
+def _inference_failed() -> InternalError:
+    return InternalError(
+        "inference_failed", "The model failed on this image. The server's log has the reason."
+    )
 
 
 class NoObserver:

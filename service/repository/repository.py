@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from models.errors import ModelError, PathNotAllowedError
-from service.errors import ApiError, Conflict, Forbidden, NotFound, Unprocessable
+from service.errors import ApiError, Conflict, Forbidden, NotFound, Unavailable, Unprocessable
 from service.inference.detector import Detector
 from service.inference.scheduler import Scheduler
 from service.repository.version import ModelVersion
@@ -130,7 +130,14 @@ class Repository:
         return self._models[name]
 
     def get(self, name: str | None = None) -> ServedModel:
-        """The model called ``name``; the first one when None. Raises :class:`NotFound`."""
+        """The model called ``name``; the first one when None.
+
+        Raises:
+            NotFound: there is no such model.
+            Unavailable: none is loaded yet.
+        """
+        if not self._models:
+            raise Unavailable("not_ready", "No model is loaded yet. Try again soon.")
         if name is None:
             return next(iter(self._models.values()))
         try:
@@ -142,6 +149,9 @@ class Repository:
                 f"There is no model {name!r}; there are: {known}.",
                 models=list(self._models),
             ) from None
+
+    def __len__(self) -> int:
+        return len(self._models)
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
@@ -178,13 +188,14 @@ class Repository:
 
     def _reload(self, model: ServedModel, source: ModelSource, job: ReloadJob) -> None:
         outcome = "load_failed"
+        state: Literal["succeeded", "failed"] = "failed"
         torch.set_num_threads(1)
         try:
             with _phase(job, "load"):
                 detector = self._load(source)
             outcome = "validation_failed"
             with _phase(job, "validate"):
-                self._scheduler.call(lambda: check(detector)).result()
+                self._validate(detector)
             old = model.current
             version = ModelVersion(model.name, old.number + 1, detector)
             # The swap itself: one reference. From here on the new version answers.
@@ -196,15 +207,25 @@ class Repository:
             self._observer.version_ready(version)
             with _phase(job, "drain"):
                 self._retire(old, job)
-            job.state = "succeeded"
+            state = "succeeded"
         except Exception as error:
             job.error = _refusal(error)
-            job.state = "failed"
         finally:
-            job.phase = "done"
+            # Whoever sees that the job has ended may begin the next, and finds it counted.
             model.reloading.release()
-            self._observer.reload_done(model.name, outcome, job.phases_s)
-            job.finished.set()
+            try:
+                self._observer.reload_done(model.name, outcome, job.phases_s)
+            finally:
+                job.phase, job.state = "done", state
+                job.finished.set()
+
+    def _validate(self, detector: Detector) -> None:
+        """Check on the model thread; a detector that is refused gives its memory back."""
+        try:
+            self._scheduler.call(lambda: check(detector)).result()
+        except ModelError:
+            self._scheduler.call(detector.close).result()
+            raise
 
     def _retire(self, version: ModelVersion, job: ReloadJob) -> None:
         """Free a version once no request is bound to it. Its requests run on the model thread too, so a
@@ -212,14 +233,26 @@ class Repository:
         # Whatever was taken from the queue before the swap is bound by now, or will be to the new one.
         self._scheduler.call(lambda: None).result()
         if version.wait_unused(DRAIN_TIMEOUT_S):
-            job.freed_bytes = self._scheduler.call(version.detector.close).result()
-            self._observer.version_closed(version)
+            job.freed_bytes = self._free(version)
         else:
             job.warning = (
                 f"Version {version.label} still had requests after {DRAIN_TIMEOUT_S:.0f} s; its memory "
                 "is freed when they end."
             )
             logger.warning(job.warning)
+            threading.Thread(
+                target=self._free_later, args=(version,), name="drain", daemon=True
+            ).start()
+
+    def _free_later(self, version: ModelVersion) -> None:
+        version.wait_unused(None)
+        self._free(version)
+
+    def _free(self, version: ModelVersion) -> int:
+        """Close a version that nobody uses; how many bytes it held."""
+        freed = self._scheduler.call(version.detector.close).result()
+        self._observer.version_closed(version)
+        return freed
 
 
 @contextmanager

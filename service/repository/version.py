@@ -42,7 +42,7 @@ class ModelVersion:
             if self._leases == 0:
                 self._condition.notify_all()
 
-    def wait_unused(self, timeout: float) -> bool:
+    def wait_unused(self, timeout: float | None) -> bool:
         """Wait until no lease is left; False when ``timeout`` seconds were not enough."""
         with self._condition:
             return self._condition.wait_for(lambda: self._leases == 0, timeout)

@@ -21,8 +21,9 @@ router = APIRouter(tags=["models"])
 @router.get("/models", responses=answer_docs((200, ModelsAnswer, "The models.")))
 async def list_models(request: Request) -> Response:
     """All models with their classes, thresholds, input sizes and weights."""
-    models = [describe(model) for model in runtime_of(request).repository]
-    return _json({"default": models[0]["name"], "models": models})
+    repository = runtime_of(request).repository
+    default = repository.get().name
+    return _json({"default": default, "models": [describe(model) for model in repository]})
 
 
 @router.get(

@@ -13,12 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.encoding.instances import Selection
-from service.errors import ApiError, ClientDisconnected, DeadlineMissed, Unprocessable
+from service.errors import ApiError, ClientDisconnected, QueueFull, Unprocessable
 from service.inference.pipeline import ImageAnswer
 from service.repository.version import ModelVersion, RequestLease
 from service.routes import runtime_of
 from service.routes.predict_docs import PREDICT_OPENAPI, PREDICT_RESPONSES
-from service.runtime import Runtime
 from service.schemas.options import PredictOptions
 from service.uploads import Upload, read_uploads
 
@@ -44,21 +43,18 @@ async def predict(request: Request) -> Response:
     number = len(body.uploads)
     try:
         runtime.scheduler.reserve(number)
-    except ApiError:
-        _count(runtime, model.name, model.current, "queue_full", number)
+    except QueueFull:
+        labels = (model.name, model.current.label, "queue_full")
+        runtime.metrics.predictions.labels(*labels).inc(number)
         raise
     lease = RequestLease()
     try:
         answers = await _unless_disconnected(
             request,
-            _before_deadline(
-                runtime.pipeline.predict(body.uploads, model, options, lease),
-                runtime.settings.request_timeout_s,
+            runtime.pipeline.predict(
+                body.uploads, model, options, lease, timeout_s=runtime.settings.request_timeout_s
             ),
         )
-    except DeadlineMissed:
-        _count(runtime, model.name, lease.version or model.current, "deadline", number)
-        raise
     finally:
         lease.end()
         runtime.scheduler.unreserve(number)
@@ -84,23 +80,6 @@ def _query_options(request: Request) -> dict[str, Any]:
         given = request.query_params.getlist(key)
         values[key] = given if len(given) > 1 else given[0]
     return values
-
-
-def _count(runtime: Runtime, model: str, version: ModelVersion, outcome: str, number: int) -> None:
-    runtime.metrics.predictions.labels(model, version.label, outcome).inc(number)
-
-
-async def _before_deadline(work: Coroutine[Any, Any, T], seconds: float) -> T:
-    try:
-        async with asyncio.timeout(seconds):
-            return await work
-    except TimeoutError:
-        raise DeadlineMissed(
-            "deadline_missed",
-            f"The answer was not ready within {seconds:g} s. Send fewer images at a time, or raise "
-            "request_timeout_s.",
-            limit_s=seconds,
-        ) from None
 
 
 async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:

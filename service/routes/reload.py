@@ -92,8 +92,6 @@ def _parse(body: bytes) -> ReloadRequest:
     if not body.strip():
         return ReloadRequest.model_validate({})
     values = parse_json(body, LIMITS)
-    if not isinstance(values, dict):
-        raise Unprocessable("invalid_option", "The body of /reload is a JSON object.")
     try:
         return ReloadRequest.model_validate(values)
     except ValidationError as error:
