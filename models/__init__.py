@@ -17,7 +17,7 @@ from models.backbones import (
     build_backbone,
     build_resnet_backbone,
 )
-from models.box_regression import Box2BoxTransform
+from models.box_regression import Box2BoxTransform, Box2BoxTransformRotated
 from models.checkpoints import LoadReport, load_checkpoint
 from models.config import Config, load_config
 from models.errors import CheckpointError, ConfigError, ModelError, PathNotAllowedError
@@ -28,12 +28,13 @@ from models.heads import (
     BaseMaskRCNNHead,
     FastRCNNOutputLayers,
     ROIHeads,
+    RROIHeads,
     StandardROIHeads,
     build_box_head,
     build_mask_head,
     build_roi_heads,
 )
-from models.layers import ShapeSpec
+from models.layers import ShapeSpec, batched_nms_rotated, nms_rotated
 from models.matcher import Matcher
 from models.poolers import ROIPooler
 from models.postprocessing import detector_postprocess
@@ -42,12 +43,21 @@ from models.proposals import (
     ANCHOR_GENERATOR_REGISTRY,
     PROPOSAL_GENERATOR_REGISTRY,
     RPN_HEAD_REGISTRY,
+    RRPN,
+    RotatedAnchorGenerator,
     build_anchor_generator,
     build_proposal_generator,
     build_rpn_head,
 )
 from models.sampling import subsample_labels
-from models.structures import BitMasks, Boxes, ImageList, Instances
+from models.structures import (
+    BitMasks,
+    Boxes,
+    ImageList,
+    Instances,
+    RotatedBoxes,
+    pairwise_iou_rotated,
+)
 
 __all__ = [
     "ANCHOR_GENERATOR_REGISTRY",
@@ -59,10 +69,12 @@ __all__ = [
     "ROI_HEADS_REGISTRY",
     "ROI_MASK_HEAD_REGISTRY",
     "RPN_HEAD_REGISTRY",
+    "RRPN",
     "Backbone",
     "BaseMaskRCNNHead",
     "BitMasks",
     "Box2BoxTransform",
+    "Box2BoxTransformRotated",
     "Boxes",
     "CheckpointError",
     "Config",
@@ -78,9 +90,13 @@ __all__ = [
     "Predictor",
     "ROIHeads",
     "ROIPooler",
+    "RROIHeads",
     "ResNet",
+    "RotatedAnchorGenerator",
+    "RotatedBoxes",
     "ShapeSpec",
     "StandardROIHeads",
+    "batched_nms_rotated",
     "build_anchor_generator",
     "build_backbone",
     "build_box_head",
@@ -93,5 +109,7 @@ __all__ = [
     "detector_postprocess",
     "load_checkpoint",
     "load_config",
+    "nms_rotated",
+    "pairwise_iou_rotated",
     "subsample_labels",
 ]

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from models.errors import ConfigError
 from models.layers.roi_align import ROIAlign
-from models.structures import Boxes
+from models.layers.roi_align_rotated import ROIAlignRotated
+from models.structures import Boxes, RotatedBoxes
 
 
 def assign_boxes_to_levels(
-    box_lists: Sequence[Boxes],
+    box_lists: Sequence[Boxes | RotatedBoxes],
     min_level: int,
     max_level: int,
     canonical_box_size: int,
@@ -31,8 +32,10 @@ def assign_boxes_to_levels(
     return torch.clamp(levels, min=min_level, max=max_level).to(torch.int64) - min_level
 
 
-def convert_boxes_to_pooler_format(box_lists: Sequence[Boxes]) -> Tensor:
-    """(M, 5): the boxes of all images, each behind the index of its image."""
+def convert_boxes_to_pooler_format(
+    box_lists: Sequence[Boxes | RotatedBoxes],
+) -> Tensor:
+    """(M, 5), or (M, 6) rotated: the boxes of all images, each behind the index of its image."""
     boxes = torch.cat([boxes.tensor for boxes in box_lists], dim=0)
     lengths = torch.tensor([len(boxes) for boxes in box_lists], device=boxes.device)
     index = torch.arange(len(box_lists), dtype=boxes.dtype, device=boxes.device)
@@ -46,7 +49,7 @@ class ROIPooler(nn.Module):
         output_size: side, or (height, width), of the pooled feature.
         scales: per feature map 1 / stride; powers of two, each half of the one before.
         sampling_ratio: see :class:`ROIAlign`.
-        pooler_type: "ROIAlignV2" (aligned) or "ROIAlign".
+        pooler_type: "ROIAlignV2" (aligned), "ROIAlign", or "ROIAlignRotated" for rotated boxes.
         canonical_box_size: side in pixels of a box that is pooled from ``canonical_level``.
         canonical_level: log2 of that level's stride.
     """
@@ -65,9 +68,10 @@ class ROIPooler(nn.Module):
             output_size = (output_size, output_size)
         if len(output_size) != 2:
             raise ValueError(f"A pooler's output size has two sides, got {output_size}.")
-        if pooler_type not in {"ROIAlign", "ROIAlignV2"}:
+        if pooler_type not in {"ROIAlign", "ROIAlignV2", "ROIAlignRotated"}:
             raise ConfigError(
-                f"Pooler type {pooler_type!r} is not known; there are ROIAlignV2 and ROIAlign.",
+                f"Pooler type {pooler_type!r} is not known; there are ROIAlignV2, ROIAlign and "
+                "ROIAlignRotated.",
                 pooler_type=pooler_type,
             )
         levels = [-math.log2(scale) for scale in scales]
@@ -82,16 +86,21 @@ class ROIPooler(nn.Module):
         self.canonical_box_size = canonical_box_size
         self.canonical_level = canonical_level
         self.level_poolers = nn.ModuleList(
-            ROIAlign(self.output_size, scale, sampling_ratio, aligned=pooler_type == "ROIAlignV2")
+            ROIAlignRotated(self.output_size, scale, sampling_ratio)
+            if pooler_type == "ROIAlignRotated"
+            else ROIAlign(
+                self.output_size, scale, sampling_ratio, aligned=pooler_type == "ROIAlignV2"
+            )
             for scale in scales
         )
 
-    def forward(self, x: Sequence[Tensor], box_lists: Sequence[Boxes]) -> Tensor:
+    def forward(self, x: Sequence[Tensor], box_lists: Sequence[Boxes | RotatedBoxes]) -> Tensor:
         """Pool the boxes of N images.
 
         Args:
             x: per level a feature map (N, C, H, W).
-            box_lists: N objects of boxes, XYXY in pixels of the (padded) input images.
+            box_lists: N objects of boxes, in pixels of the (padded) input images; RotatedBoxes for
+                "ROIAlignRotated".
 
         Returns:
             (M, C, height, width), M boxes in the order of the images.

@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
+from torch import Tensor
+
 from models.layers.mask_ops import paste_masks_in_image
-from models.structures import Boxes, Instances
+from models.structures import Instances
 
 
 def rescale_instances(results: Instances, output_height: int, output_width: int) -> Instances:
     """Scale boxes to an image of the output size, clip them to it and drop those left empty.
 
-    Soft masks go along unchanged, since they are relative to their box. ``results`` stays as it is.
+    Boxes are ``pred_boxes`` or ``proposal_boxes``; ``pred_keypoints`` scale along. Soft masks stay as
+    they are, since they are relative to their box. ``results`` is not changed.
     """
     height, width = results.image_size
+    scale_x, scale_y = output_width / width, output_height / height
     rescaled = Instances((output_height, output_width), **results.get_fields())
-    if rescaled.has("pred_boxes"):
-        boxes: Boxes = rescaled.pred_boxes.clone()
-        boxes.scale(output_width / width, output_height / height)
-        boxes.clip(rescaled.image_size)
-        rescaled.pred_boxes = boxes
-        rescaled = rescaled[boxes.nonempty()]
+    for name in ("pred_boxes", "proposal_boxes"):
+        if rescaled.has(name):
+            boxes = rescaled.get(name).clone()
+            boxes.scale(scale_x, scale_y)
+            boxes.clip(rescaled.image_size)
+            rescaled.set(name, boxes)
+            rescaled = rescaled[boxes.nonempty()]
+    if rescaled.has("pred_keypoints"):
+        keypoints: Tensor = rescaled.pred_keypoints.clone()
+        keypoints[:, :, 0] *= scale_x
+        keypoints[:, :, 1] *= scale_y
+        rescaled.pred_keypoints = keypoints
     return rescaled
+
+
+def paste_instance_masks(instances: Instances, mask_threshold: float = 0.5) -> Instances:
+    """The same instances with soft ``pred_masks`` (R, 1, M, M), if any, as (R, H, W) bool frames."""
+    pasted = Instances(instances.image_size, **instances.get_fields())
+    if pasted.has("pred_masks"):
+        pasted.pred_masks = paste_masks_in_image(
+            instances.pred_masks[:, 0],
+            instances.pred_boxes.tensor,
+            instances.image_size,
+            mask_threshold,
+        )
+    return pasted
 
 
 def detector_postprocess(
@@ -35,12 +59,25 @@ def detector_postprocess(
     Returns:
         New instances with boxes in output pixels and ``pred_masks`` (R, H, W) bool.
     """
-    rescaled = rescale_instances(results, output_height, output_width)
-    if rescaled.has("pred_masks"):
-        rescaled.pred_masks = paste_masks_in_image(
-            rescaled.pred_masks[:, 0],
-            rescaled.pred_boxes.tensor,
-            rescaled.image_size,
-            mask_threshold,
-        )
-    return rescaled
+    return paste_instance_masks(
+        rescale_instances(results, output_height, output_width), mask_threshold
+    )
+
+
+def sem_seg_postprocess(
+    result: Tensor, img_size: tuple[int, int], output_height: int, output_width: int
+) -> Tensor:
+    """Bring semantic logits to the output size.
+
+    Args:
+        result: (K, H, W) logits of the padded image.
+        img_size: (height, width) of the image without padding.
+        output_height, output_width: the size that is wanted, in pixels.
+
+    Returns:
+        (K, output_height, output_width) logits.
+    """
+    cropped = result[None, :, : img_size[0], : img_size[1]]
+    return F.interpolate(
+        cropped, size=(output_height, output_width), mode="bilinear", align_corners=False
+    )[0]

@@ -14,8 +14,11 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from models.architectures import build_model
+from models.architectures.torchvision_adapter import torchvision_config
+from models.architectures.torchvision_transform import TorchvisionPreprocessing
 from models.checkpoints import LoadReport, load_checkpoint
 from models.config import Config, load_config
+from models.config.loading import with_overrides
 from models.device import resolve_device, use_exact_float32
 from models.errors import ConfigError
 from models.structures import ImageList, Instances
@@ -76,7 +79,8 @@ class Predictor:
         model.eval()
         self.model = cast(Any, model)  # a meta-architecture: more than nn.Module says
         self.cfg = cfg
-        self.preprocess = Preprocessing(
+        own: TorchvisionPreprocessing | None = getattr(model, "preprocessing", None)
+        self.preprocess: Preprocessing | TorchvisionPreprocessing = own or Preprocessing(
             input_format=cfg.INPUT.FORMAT,
             min_size=cfg.INPUT.MIN_SIZE_TEST,
             max_size=cfg.INPUT.MAX_SIZE_TEST,
@@ -87,7 +91,7 @@ class Predictor:
     @classmethod
     def from_files(
         cls,
-        config: str | Path,
+        config: str | Path | None,
         weights: str | Path,
         *,
         device: str = "auto",
@@ -97,7 +101,8 @@ class Predictor:
         """Build from a Detectron2 config (YAML) and a checkpoint (.pth, .pkl or .safetensors).
 
         Args:
-            config: the YAML file.
+            config: the YAML file; None for a state dict of torchvision's own detectors, which
+                tells by itself what it is of.
             weights: the checkpoint; it must fit the config tensor for tensor.
             device: "auto", "cpu" or "cuda:n".
             overrides: KEY, VALUE, KEY, VALUE, ... that change the config.
@@ -106,9 +111,26 @@ class Predictor:
         Raises:
             ConfigError, CheckpointError, PathNotAllowedError: with a sentence that says why.
         """
+        if config is None:
+            cfg = with_overrides(torchvision_config(weights), overrides)
+        else:
+            cfg = load_config(config, overrides, root=root)
+        return cls.from_config(cfg, weights, device=device)
+
+    @classmethod
+    def from_config(cls, cfg: Config, weights: str | Path, *, device: str = "auto") -> Predictor:
+        """Build from a config that is at hand, such as one of the zoo, and a checkpoint.
+
+        Args:
+            cfg: the config.
+            weights: the checkpoint; it must fit the config tensor for tensor.
+            device: "auto", "cpu" or "cuda:n".
+
+        Raises:
+            ConfigError, CheckpointError: with a sentence that says why.
+        """
         target = resolve_device(device)
         use_exact_float32()
-        cfg = load_config(config, overrides, root=root)
         model = build_model(cfg)
         report = load_checkpoint(model, weights)
         return cls(model.to(target), cfg, report)

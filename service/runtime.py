@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from models import zoo
 from models.device import resolve_device
+from models.zoo import ZooModel
 from service.errors import Unavailable
 from service.images import ImageLimits
 from service.inference.detector import Detector
@@ -80,20 +82,24 @@ class Runtime:
     def model_root(self) -> Path:
         """The folder that paths from HTTP must not leave."""
         settings = self.settings
-        return (
-            settings.model_root or (settings.config or PRETRAINED / "config.yaml").parent
-        ).resolve()
+        if settings.model_root is not None:
+            return settings.model_root.resolve()
+        beside = settings.config or settings.weights
+        return (beside or PRETRAINED / "config.yaml").parent.resolve()
 
     def load(self) -> None:
         """Load the model that the settings name, or the embedded one. Raises :class:`models.ModelError`."""
         settings = self.settings
-        if settings.config is None or settings.weights is None:
+        config: Path | ZooModel | None = settings.config
+        if settings.zoo is not None:
+            config = zoo.get(settings.zoo)
+        if settings.weights is None:
             source = ModelSource(
                 PRETRAINED / "config.yaml", PRETRAINED / "model_final.pth", settings.labels
             )
         else:
-            source = ModelSource(settings.config, settings.weights, settings.labels)
-        name = settings.name or _name_of(source.config)
+            source = ModelSource(config, settings.weights, settings.labels)
+        name = settings.name or _name_of(source)
         self.metrics.watch(name, self.scheduler, settings.max_queue)
         self.repository.add(name, source)
 
@@ -122,10 +128,11 @@ class Runtime:
         self.workers.close()
 
 
-def _name_of(config: Path) -> str:
-    """A model's name from its config's folder, limited to what names may hold."""
-    name = "".join(
-        c if c.isascii() and (c.isalnum() or c in "._-") else "-"
-        for c in config.resolve().parent.name
-    )
+def _name_of(source: ModelSource) -> str:
+    """A name from the config's folder, the zoo or the weights, limited to what names may hold."""
+    config = source.config
+    if isinstance(config, ZooModel):
+        return config.short_name
+    raw = source.weights.stem if config is None else config.resolve().parent.name
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in raw)
     return name.lstrip("._-")[:64] or "model"

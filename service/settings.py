@@ -13,6 +13,8 @@ from service.images.limits import PILLOW_MAX_PIXELS
 PRETRAINED = Path(__file__).parent.parent / "models" / "pretrained" / "shapes"
 """The embedded demo model: a small Mask R-CNN that finds discs, rectangles, triangles and stars."""
 
+WEIGHTS_MISSING = "--zoo needs --weights too; detserve download NAME fetches the published file."
+
 
 class Settings(BaseSettings):
     """Settings of one server. Each field is ``DETSERVE_<NAME>`` and ``--<name>``."""
@@ -28,10 +30,15 @@ class Settings(BaseSettings):
     )
 
     config: Path | None = Field(
-        None, description="Detectron2 config (YAML); default: the embedded model."
+        None,
+        description="Detectron2 config (YAML); not for weights of torchvision's own detectors.",
+    )
+    zoo: str | None = Field(
+        None,
+        description="Instead of a config: a model of Detectron2's zoo; see detserve download --list.",
     )
     weights: Path | None = Field(
-        None, description="Checkpoint (.pth, .pkl, .safetensors) of that config."
+        None, description="Checkpoint (.pth, .pkl, .safetensors) of that config or zoo model."
     )
     labels: Path | None = Field(
         None, description="Class names, one a line; default: labels.txt beside the config."
@@ -43,7 +50,8 @@ class Settings(BaseSettings):
     )
     model_root: Path | None = Field(
         None,
-        description="Folder that paths of /reload must not leave; default: the config's folder.",
+        description="Folder that paths of /reload must not leave; default: the folder of the config, "
+        "or of the weights of a zoo model.",
     )
     device: str = Field("auto", description="auto, cpu or cuda:n.")
     threads: int = Field(
@@ -103,12 +111,12 @@ class Settings(BaseSettings):
     log_json: bool = Field(False, description="Log one JSON object per line.")
 
     @model_validator(mode="after")
-    def _both_or_neither(self) -> Settings:
-        if (self.config is None) != (self.weights is None):
-            given, missing = (
-                ("config", "weights") if self.weights is None else ("weights", "config")
-            )
-            raise ValueError(
-                f"--{given} needs --{missing} too: a model is a config and its weights."
-            )
+    def _config_and_weights(self) -> Settings:
+        if self.zoo is not None:
+            if self.config is not None:
+                raise ValueError("--config and --zoo exclude each other: a model has one config.")
+            if self.weights is None:
+                raise ValueError(WEIGHTS_MISSING)
+        elif self.config is not None and self.weights is None:
+            raise ValueError("--config needs --weights too: a model is a config and its weights.")
         return self

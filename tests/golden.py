@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from models import Instances, build_model, load_config
-from models.structures import Boxes, pairwise_iou
+from models.structures import Boxes, RotatedBoxes, pairwise_iou, pairwise_iou_rotated
 from models.transforms import resize_image, resized_size
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
@@ -140,8 +140,26 @@ def mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     return float(np.logical_and(first, second).sum() / union) if union else 1.0
 
 
+def box_overlaps(expected: list[list[float]], ours: Boxes | RotatedBoxes) -> Tensor:
+    """IoU of expected boxes, XYXY or XYWHA as ours are, with ours: (E, R)."""
+    if isinstance(ours, RotatedBoxes):
+        return pairwise_iou_rotated(RotatedBoxes(torch.tensor(expected)), ours)
+    return pairwise_iou(Boxes(torch.tensor(expected)), ours)
+
+
+def box_differences(expected: list[list[float]], ours: Boxes | RotatedBoxes) -> Tensor:
+    """Largest coordinate differences (E, R), in pixels; of rotated boxes also in degrees."""
+    differences = (type(ours)(torch.tensor(expected)).tensor[:, None] - ours.tensor[None]).abs()
+    if isinstance(ours, RotatedBoxes):
+        turns = differences[..., 4] % 360
+        differences[..., 4] = torch.minimum(turns, 360 - turns)
+    return differences.amax(dim=2)
+
+
 def compare_instances(expected: dict[str, Any], ours: Instances) -> Differences:
     """Match our instances to Detectron2's clear ones: class, IoU >= 0.99, score within 1e-3, mask.
+
+    Rotated boxes match by coordinates alone: within 0.1 pixels and 0.1 degrees.
 
     Clear is what scores above the smallest expected score + 1e-4: what lies below may have been cut
     off elsewhere by a difference in the order of sums.
@@ -151,15 +169,16 @@ def compare_instances(expected: dict[str, Any], ours: Instances) -> Differences:
     if not scores:
         return result
     floor = min(scores) + 1e-4
-    boxes = Boxes(torch.tensor(expected["pred_boxes"]).reshape(-1, 4))
-    overlaps = pairwise_iou(boxes, ours.pred_boxes)
-    box_difference = (boxes.tensor[:, None] - ours.pred_boxes.tensor[None]).abs().amax(dim=2)
+    box_difference = box_differences(expected["pred_boxes"], ours.pred_boxes)
+    close = box_difference <= 0.1
+    if not isinstance(ours.pred_boxes, RotatedBoxes):
+        close |= box_overlaps(expected["pred_boxes"], ours.pred_boxes) >= 0.99
     for i, score in enumerate(scores):
         if score <= floor:
             continue
         result.clear += 1
         candidates = (
-            ((overlaps[i] >= 0.99) | (box_difference[i] <= 0.1))
+            close[i]
             & (ours.pred_classes == expected["pred_classes"][i])
             & ((ours.scores - score).abs() <= 1e-3)
         )

@@ -1,6 +1,24 @@
-"""Whole models: images in, instances out."""
+"""Whole models: images in, instances, proposals or segmentations out."""
 
 from models.architectures.build import META_ARCH_REGISTRY, build_model
+from models.architectures.fcos import FCOS, FCOSHead
+from models.architectures.panoptic_fpn import PanopticFPN
+from models.architectures.proposal_network import ProposalNetwork
 from models.architectures.rcnn import GeneralizedRCNN
+from models.architectures.retinanet import RetinaNet, RetinaNetHead
+from models.architectures.semantic_segmentor import SemanticSegmentor
+from models.architectures.torchvision_adapter import TorchvisionDetector
 
-__all__ = ["META_ARCH_REGISTRY", "GeneralizedRCNN", "build_model"]
+__all__ = [
+    "FCOS",
+    "META_ARCH_REGISTRY",
+    "FCOSHead",
+    "GeneralizedRCNN",
+    "PanopticFPN",
+    "ProposalNetwork",
+    "RetinaNet",
+    "RetinaNetHead",
+    "SemanticSegmentor",
+    "TorchvisionDetector",
+    "build_model",
+]

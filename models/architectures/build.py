@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from models.architectures.lazy import build_lazy_model
 from models.config import Config
+from models.config.lazy_tags import LAZY_KEY
 from models.registry import Registry
 
 META_ARCH_REGISTRY = Registry("META_ARCH")
@@ -21,5 +23,7 @@ def build_model(cfg: Config) -> nn.Module:
     Raises:
         ConfigError: the config names something unknown, or its parts do not fit together.
     """
+    if LAZY_KEY in cfg:  # from a dumped lazy config, which says itself what to call
+        return build_lazy_model(cfg[LAZY_KEY].to_dict()).eval()
     model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
     return model.eval()

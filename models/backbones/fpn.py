@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.backbones.backbone import Backbone
 from models.backbones.build import BACKBONE_REGISTRY
-from models.backbones.resnet import build_resnet_backbone
+from models.backbones.resnet_from_config import build_resnet_backbone
 from models.config import Config
 from models.errors import ConfigError
 from models.layers import Conv2d, ShapeSpec, get_norm
@@ -37,7 +37,7 @@ class FPN(Backbone):
         in_features: Sequence[str],
         out_channels: int,
         norm: str = "",
-        top_block: LastLevelMaxPool | None = None,
+        top_block: LastLevelMaxPool | LastLevelP6P7 | None = None,
         fuse_type: str = "sum",
     ) -> None:
         super().__init__()
@@ -140,6 +140,28 @@ class LastLevelMaxPool(nn.Module):
         return [F.max_pool2d(x, kernel_size=1, stride=2, padding=0)]
 
 
+class LastLevelP6P7(nn.Module):
+    """Two more levels by convolution: ``p6`` of ``in_feature``, ``p7`` of the rectified ``p6``.
+
+    ``in_feature`` is "res5" in RetinaNet and "p5" in FCOS.
+    """
+
+    num_levels = 2
+
+    def __init__(self, in_channels: int, out_channels: int, in_feature: str = "res5") -> None:
+        super().__init__()
+        self.in_feature = in_feature
+        self.p6 = nn.Conv2d(in_channels, out_channels, 3, 2, 1)
+        self.p7 = nn.Conv2d(out_channels, out_channels, 3, 2, 1)
+        for layer in (self.p6, self.p7):
+            c2_xavier_fill(layer)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, C, H, W) -> [(N, C', H / 2, W / 2), (N, C', H / 4, W / 4)]."""
+        p6 = self.p6(x)
+        return [p6, self.p7(F.relu(p6))]
+
+
 @BACKBONE_REGISTRY.register()
 def build_resnet_fpn_backbone(cfg: Config, input_shape: ShapeSpec) -> FPN:
     """``cfg.MODEL.RESNETS`` with the pyramid of ``cfg.MODEL.FPN`` and a max-pooled last level."""
@@ -149,5 +171,26 @@ def build_resnet_fpn_backbone(cfg: Config, input_shape: ShapeSpec) -> FPN:
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
         norm=cfg.MODEL.FPN.NORM,
         top_block=LastLevelMaxPool(),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
+
+
+@BACKBONE_REGISTRY.register()
+def build_retinanet_resnet_fpn_backbone(cfg: Config, input_shape: ShapeSpec) -> FPN:
+    """``cfg.MODEL.RESNETS`` with the pyramid of ``cfg.MODEL.FPN`` and convolved levels p6, p7."""
+    bottom_up = build_resnet_backbone(cfg, input_shape)
+    out_channels: int = cfg.MODEL.FPN.OUT_CHANNELS
+    shapes = bottom_up.output_shape()
+    if "res5" not in shapes:
+        raise ConfigError(
+            "This backbone makes p6 of res5: name it in MODEL.RESNETS.OUT_FEATURES.",
+            key="MODEL.RESNETS.OUT_FEATURES",
+        )
+    return FPN(
+        bottom_up=bottom_up,
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=out_channels,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelP6P7(shapes["res5"].known_channels, out_channels),
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )

@@ -11,16 +11,13 @@ _MAX_HINTS = 8
 _MAX_GROUPS = 20
 
 
-def diagnose(
-    name: str, *, model: Shapes, file: Shapes, matching_heuristics: bool = False
-) -> CheckpointError:
+def diagnose(name: str, *, model: Shapes, file: Shapes) -> CheckpointError:
     """The error for a file that does not fit.
 
     Args:
         name: the file's name.
         model: shapes of the model's tensors by name, without those that may differ.
         file: the same of the file.
-        matching_heuristics: whether the file asks for its names to be matched by suffix.
     """
     differences = [
         Difference(key, model.get(key), file.get(key), model, file)
@@ -30,8 +27,6 @@ def diagnose(
     kinds = Counter(d.kind for d in differences)
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     hints = _hints(differences, model, file)
-    if matching_heuristics:
-        hints.insert(0, "the file is made for matching names by suffix, which is not supported yet")
     lines = [f"{name} does not fit the model ({counts}); nothing was loaded."]
     if hints:
         lines.append("Likely: " + "; ".join(hints) + ".")

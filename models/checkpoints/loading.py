@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from models.checkpoints.diagnosis import diagnose
+from models.checkpoints.fitting import Fit, fit
 from models.checkpoints.reading import Checkpoint, read_checkpoint
 from models.errors import CheckpointError
 
-# Detectron2 versions differ in whether these are stored; the config and the model decide them.
-_IGNORABLE = re.compile(
-    r"(^|\.)(pixel_mean|pixel_std|num_batches_tracked)$|(^|\.)anchor_generator\.cell_anchors\."
-)
+Require = Literal["all", "backbone"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +31,7 @@ class LoadReport:
         ignored: tensors that the file or the model has alone and that do not matter.
         filled: running statistics that the file lacks because they are folded into its weights.
         iteration: the training step, where the file says so.
+        uninitialised: the model's tensors that stayed as they were; none when all was required.
     """
 
     file: str
@@ -45,6 +43,7 @@ class LoadReport:
     ignored: tuple[str, ...]
     filled: tuple[str, ...]
     iteration: int | None
+    uninitialised: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """One line for a log."""
@@ -57,6 +56,8 @@ class LoadReport:
             text += f"; ignored {len(self.ignored)}"
         if self.filled:
             text += f"; {len(self.filled)} running statistics set to 0 and 1"
+        if self.uninitialised:
+            text += f"; {len(self.uninitialised)} of the model's tensors are not in the file"
         return text
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,86 +68,105 @@ class LoadReport:
         }
 
 
-def load_checkpoint(model: nn.Module, path: str | Path) -> LoadReport:
+def load_checkpoint(model: nn.Module, path: str | Path, *, require: Require = "all") -> LoadReport:
     """Copies a file's tensors into the model, cast to the model's dtypes.
 
-    Names and shapes must be equal on both sides, but for a few that never matter.
+    Names and shapes must be equal on both sides, but for a few that never matter. Files with
+    Caffe2's names, and those that ask for it (ImageNet backbones), are matched by suffix first.
+
+    Args:
+        model: what the file is loaded into.
+        path: the file.
+        require: "all" fills the whole model. "backbone" is for starting a training: the backbone
+            has to be filled, the rest takes what fits by name and shape, and what the file does
+            not fill stays as it is and is listed in :attr:`LoadReport.uninitialised`.
 
     Raises:
         CheckpointError: the file cannot be read, or does not fit; lists what differs by module and
             names the config key that is likely wrong. The model is as it was before.
     """
-    path = Path(path)
     checkpoint = read_checkpoint(path)
-    wanted: dict[str, torch.Tensor] = {
-        name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)
-    }
-    given = dict(checkpoint.state_dict)
-    filled = _fill_statistics_(given, model, checkpoint)
-
-    missing, unexpected = wanted.keys() - given.keys(), given.keys() - wanted.keys()
-    both = wanted.keys() & given.keys()
-    wrong_shape = {name for name in both if wanted[name].shape != given[name].shape}
-    ignored = {name for name in missing | unexpected | wrong_shape if _IGNORABLE.search(name)}
-    if (missing | unexpected | wrong_shape) - ignored:
-        raise diagnose(
-            path.name,
-            model=_shapes(wanted, ignored),
-            file=_shapes(given, ignored),
-            matching_heuristics=checkpoint.matching_heuristics,
-        )
-
-    loaded = sorted(both - ignored)
-    cast = {name: given[name].to(wanted[name].dtype) for name in loaded}
-    overflown = [
-        name
-        for name in loaded
-        if cast[name].dtype != given[name].dtype and not bool(cast[name].isfinite().all())
-    ]
-    if overflown:
-        raise CheckpointError(
-            f"{path.name} has weights too large for the model's precision, in {overflown[0]}.",
-            overflown=overflown,
-        )
-    with torch.no_grad():
-        for name in loaded:
-            wanted[name].copy_(cast[name])
+    found = check_fit(model, checkpoint, Path(path).name, require=require)
+    loaded = found.loadable
+    _copy_(found, loaded, Path(path).name)
+    differing = found.missing | found.unexpected | found.wrong_shape
+    uninitialised = (found.missing | found.wrong_shape) - found.ignored
     return LoadReport(
-        file=path.name,
+        file=Path(path).name,
         kind=checkpoint.kind,
         sha256=checkpoint.sha256,
         size_bytes=checkpoint.size_bytes,
         tensors=len(loaded),
-        parameters=sum(wanted[name].numel() for name in loaded),
-        ignored=tuple(sorted(ignored)),
-        filled=tuple(sorted(filled)),
+        parameters=sum(found.wanted[name].numel() for name in loaded),
+        ignored=tuple(sorted(differing - uninitialised)),
+        filled=found.filled,
         iteration=checkpoint.iteration,
+        uninitialised=tuple(sorted(uninitialised)),
     )
 
 
-def _shapes(tensors: dict[str, torch.Tensor], without: set[str]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in tensors.items() if name not in without}
+def check_fit(
+    model: nn.Module, checkpoint: Checkpoint, name: str, *, require: Require = "all"
+) -> Fit:
+    """How a file that was read fits a model, which stays as it is.
 
+    Args:
+        model, require: as in :func:`load_checkpoint`.
+        checkpoint: what the file holds.
+        name: the file's name, for messages.
 
-def _fill_statistics_(
-    given: dict[str, torch.Tensor], model: nn.Module, checkpoint: Checkpoint
-) -> list[str]:
-    """Adds the running statistics that old files fold into weight and bias; returns their names.
-
-    A file that was trained with group norm has the same names and shapes, and must not pass for
-    an old one. So statistics are only added when the file has none at all, is an array file (later
-    trainers always store them) and nothing in the model says group norm.
+    Raises:
+        CheckpointError: it does not fit.
     """
-    array_file = checkpoint.kind == "model zoo .pkl" or checkpoint.matching_heuristics
-    if not array_file or any(isinstance(module, nn.GroupNorm) for module in model.modules()):
-        return []
-    if any(name.endswith((".running_mean", ".running_var")) for name in given):
-        return []
-    filled = []
-    for prefix, module in model.named_modules():
-        if type(module).__name__ == "FrozenBatchNorm2d" and f"{prefix}.weight" in given:
-            weight = given[f"{prefix}.weight"]
-            given[f"{prefix}.running_mean"] = torch.zeros_like(weight)
-            given[f"{prefix}.running_var"] = torch.ones_like(weight)
-            filled += [f"{prefix}.running_mean", f"{prefix}.running_var"]
-    return filled
+    try:
+        found = fit(model, checkpoint)
+    except CheckpointError as error:
+        message = f"{name} does not fit the model. {error.message}"
+        raise CheckpointError(message, file=name, **error.details) from None
+    if require == "backbone":
+        if found.backbone_problems:
+            raise _misfit(found, name, found.backbone | found.backbone_problems)
+        return found
+    if not found.problems:
+        return found
+    if found.only_backbone and checkpoint.matching_heuristics:
+        missing = sorted(found.missing - found.ignored)
+        raise CheckpointError(
+            f"{name} is a backbone, not a detector: it has weights for the backbone and none for "
+            f"the other {len(missing)} tensors of the model; nothing was loaded. Training starts "
+            "from such a file; serve the checkpoint that training wrote, such as model_final.pth.",
+            file=name,
+            missing=missing,
+        )
+    raise _misfit(found, name, found.wanted.keys() | found.given.keys())
+
+
+def _misfit(found: Fit, name: str, among: frozenset[str] | set[str]) -> CheckpointError:
+    shown = among - found.ignored
+    return diagnose(
+        name,
+        model={key: tuple(t.shape) for key, t in found.wanted.items() if key in shown},
+        file={key: tuple(t.shape) for key, t in found.given.items() if key in shown},
+    )
+
+
+def _copy_(found: Fit, names: list[str], file: str) -> None:
+    """Copies these tensors into the model, all of them or none.
+
+    Raises:
+        CheckpointError: a value is too large for the model's precision.
+    """
+    cast = {name: found.given[name].to(found.wanted[name].dtype) for name in names}
+    overflown = [
+        name
+        for name in names
+        if cast[name].dtype != found.given[name].dtype and not bool(cast[name].isfinite().all())
+    ]
+    if overflown:
+        raise CheckpointError(
+            f"{file} has weights too large for the model's precision, in {overflown[0]}.",
+            overflown=overflown,
+        )
+    with torch.no_grad():
+        for name in names:
+            found.wanted[name].copy_(cast[name])

@@ -16,7 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from models.checkpoints import unpickler
+from models.checkpoints import caffe2, torchvision_files, unpickler
 from models.errors import CheckpointError
 
 # How the file begins that torch.save wrote before PyTorch 1.6: a pickled magic number.
@@ -34,8 +34,9 @@ class Checkpoint:
 
     Attributes:
         state_dict: tensors on the CPU by name, all finite, in the file's dtypes.
-        kind: "trainer .pth", "PyTorch .pth", "pycls .pyth", "model zoo .pkl" or "safetensors".
-        matching_heuristics: the file asks for its names to be matched by suffix.
+        kind: "trainer .pth", "PyTorch .pth", "pycls .pyth", "model zoo .pkl", "Caffe2 .pkl" (its
+            names and classes converted to ours) or "safetensors".
+        matching_heuristics: its names are short ones, to be matched by suffix.
         iteration: the training step it was saved at, where the file says so.
         sha256: hexadecimal digest of the file.
         size_bytes: size of the file.
@@ -89,7 +90,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(
         state_dict=state_dict,
         kind=kind,
-        matching_heuristics=kind == "pycls .pyth"
+        matching_heuristics=kind in ("pycls .pyth", "Caffe2 .pkl")
         or (isinstance(content, Mapping) and content.get("matching_heuristics") is True),
         iteration=_iteration(content),
         sha256=digest,
@@ -197,7 +198,9 @@ def _state_dict(content: Any, kind: str) -> tuple[dict[str, torch.Tensor], str]:
             break
     else:
         key = ""
-        _refuse_caffe2(content)
+        if caffe2.looks_like_caffe2(content):
+            kind = "Caffe2 .pkl"
+            weights = _blobs(content)
     if key == "model_state":
         kind = "pycls .pyth"
     elif kind == "PyTorch .pth" and key and _TRAINER_KEYS & set(content):
@@ -213,20 +216,20 @@ def _state_dict(content: Any, kind: str) -> tuple[dict[str, torch.Tensor], str]:
     if not tensors:
         names = ", ".join(str(name) for name in list(content)[:_MAX_NAMES])
         raise CheckpointError(f"It holds no weights; its top level has: {names or 'nothing'}.")
+    if kind == "Caffe2 .pkl":
+        return caffe2.convert(tensors), kind
     # What DataParallel and DistributedDataParallel put before every name.
     while all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors, kind
+    return torchvision_files.canonical_names(tensors), kind
 
 
-def _refuse_caffe2(content: Mapping[Any, Any]) -> None:
-    names = [name for name in content if isinstance(name, str)]
-    flat = bool(names) and not any("." in name for name in names)
-    if "blobs" in content or (flat and any(name.endswith(("_w", "_bn_s")) for name in names)):
-        raise CheckpointError(
-            "It is a Caffe2 (Detectron 1) file, which is not supported yet. Load it once in "
-            "Detectron2 and save it with DetectionCheckpointer."
-        )
+def _blobs(content: Mapping[Any, Any]) -> dict[Any, Any]:
+    """What of a Caffe2 file are weights of the network."""
+    blobs = content.get("blobs", content)
+    if not isinstance(blobs, Mapping):
+        raise CheckpointError(f"Its blobs are a {type(blobs).__name__}, not arrays by name.")
+    return {k: v for k, v in blobs.items() if not isinstance(k, str) or caffe2.is_weight(k)}
 
 
 def _tensor(name: str, value: Any) -> torch.Tensor | None:

@@ -11,12 +11,15 @@ from models.config import safe_yaml
 from models.config.compat import LATEST_VERSION, upgrade_, version_of
 from models.config.config import Config
 from models.config.defaults import DEFAULTS
+from models.config.lazy import is_lazy, lazy_changes
+from models.config.lazy_tags import LAZY_KEY
 from models.config.merging import decode_literal, merge_
 from models.errors import ConfigError, PathNotAllowedError
 
 BASE_KEY = "_BASE_"
 # Detectron2's own chains have three links.
 _MAX_CHAIN = 20
+_NOT_OF_THE_MODEL = {"MODEL.WEIGHTS", "MODEL.DEVICE"}
 
 
 @functools.cache
@@ -29,6 +32,9 @@ def load_config(
     path: str | Path, overrides: Sequence[Any] = (), *, root: Path | None = None
 ) -> Config:
     """Reads a Detectron2 config: hand-written with ``_BASE_``, or dumped with every key.
+
+    A dumped lazy config is read as well: its model is under ``LAZY_MODEL``, see
+    :mod:`models.config.lazy`.
 
     Args:
         path: the YAML file.
@@ -46,10 +52,15 @@ def load_config(
     changes, _ = _load_chain(path, path.name, root, ())
     values = default_config().to_dict()
     merge_(values, changes, DEFAULTS, "")
-    return _with_overrides(Config(values), overrides)
+    return with_overrides(Config(values), overrides)
 
 
-def _with_overrides(cfg: Config, overrides: Sequence[Any]) -> Config:
+def with_overrides(cfg: Config, overrides: Sequence[Any]) -> Config:
+    """Returns the config with ``KEY, VALUE, KEY, VALUE, ...`` changed.
+
+    Raises:
+        ConfigError: a key does not exist, or a value has another type than its default.
+    """
     if isinstance(overrides, str) or len(overrides) % 2:
         raise ConfigError(
             "Overrides come as keys and values in turn, such as "
@@ -61,6 +72,12 @@ def _with_overrides(cfg: Config, overrides: Sequence[Any]) -> Config:
         if isinstance(value, str) and not isinstance(cfg.get(key), str):
             decoded = decode_literal(value)
             value = safe_yaml.parse_scalar(value) if isinstance(decoded, str) else decoded
+        if key.startswith("MODEL.") and LAZY_KEY in cfg and key not in _NOT_OF_THE_MODEL:
+            raise ConfigError(
+                f"{key} cannot be overridden: this is a lazy config, whose model is described "
+                f"under {LAZY_KEY}, such as {LAZY_KEY}.roi_heads.num_classes.",
+                key=key,
+            )
         cfg = cfg.override(key, value)
     return cfg
 
@@ -79,6 +96,8 @@ def _load_chain(
     if len(parents) >= _MAX_CHAIN:
         raise ConfigError(f"{name}: the {BASE_KEY} chain has more than {_MAX_CHAIN} files.")
     values = safe_yaml.parse(_read(real, name), name)
+    if is_lazy(values):
+        return lazy_changes(values, name), LATEST_VERSION
 
     merged: dict[str, Any] = {}
     inherited = LATEST_VERSION
@@ -88,6 +107,11 @@ def _load_chain(
         )
         _overlay_(merged, base_values)
         inherited = min(inherited, base_version)
+    if LAZY_KEY in merged and "MODEL" in values:
+        raise ConfigError(
+            f"{name} builds on a lazy config, so its keys under MODEL would change nothing: the "
+            f"model is described under {LAZY_KEY}."
+        )
 
     version = version_of(values, inherited)
     upgrade_(values, version, _meta_architecture(values) or _meta_architecture(merged) or "")

@@ -14,6 +14,7 @@ import yaml
 from yaml.constructor import SafeConstructor
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from models.config.lazy_tags import TARGET_KEY, is_lazy_dump, replace_python_tags_
 from models.errors import ConfigError
 
 MAX_BYTES = 1 << 20
@@ -60,13 +61,16 @@ _Loader.yaml_implicit_resolvers = {
 def parse(data: bytes, name: str) -> dict[str, Any]:
     """Returns the mapping that a YAML document holds.
 
+    In a dumped lazy config a few Python tags are allowed, and come as plain mappings; see
+    :mod:`models.config.lazy_tags`.
+
     Args:
         data: the file's content.
         name: what error messages call the file.
 
     Raises:
         ConfigError: it is not text, not YAML, not a mapping, too large, has a duplicate key or a
-            tag that is not allowed, or is a dumped lazy config.
+            tag that is not allowed.
     """
     if len(data) > MAX_BYTES:
         raise ConfigError(f"{name} is larger than {MAX_BYTES >> 20} MiB, too large for a config.")
@@ -74,7 +78,10 @@ def parse(data: bytes, name: str) -> dict[str, Any]:
     if root is None:
         raise ConfigError(f"{name} is empty. It should hold a Detectron2 config.")
     _measure(root, name)
-    _refuse_lazy_dump(root, name)
+    if is_lazy_dump(root):
+        replace_python_tags_(root)
+    else:
+        _refuse_calls(root, name)
     if not isinstance(root, MappingNode):
         raise ConfigError(f"{name} is not a config: its top level must be keys such as MODEL.")
     values = _construct(root, name)
@@ -158,8 +165,8 @@ def _children(node: Node) -> Iterator[Node]:
         yield from node.value
 
 
-def _refuse_lazy_dump(root: Node, name: str) -> None:
-    """Dumps of Python ("lazy") configs are another language: ``_target_`` names what to call."""
+def _refuse_calls(root: Node, name: str) -> None:
+    """``_target_`` says what to call: only a whole lazy config may hold it, not a part of one."""
     seen: set[int] = set()
     pending = [root]
     while pending:
@@ -167,10 +174,10 @@ def _refuse_lazy_dump(root: Node, name: str) -> None:
         if id(node) in seen:
             continue
         seen.add(id(node))
-        if isinstance(node, MappingNode) and any(key.value == "_target_" for key, _ in node.value):
+        if isinstance(node, MappingNode) and any(key.value == TARGET_KEY for key, _ in node.value):
             raise ConfigError(
-                f"{name} is a dumped lazy config: it has _target_ keys{_at(node)}. Lazy configs "
-                "are not supported yet: use a config.yaml with Detectron2's keys, such as MODEL."
+                f"{name} has _target_ keys{_at(node)}, as a dumped lazy config does, but no "
+                "model._target_. Use the config.yaml that Detectron2 wrote beside the checkpoint."
             )
         pending.extend(_children(node))
 

@@ -12,6 +12,7 @@ from models.configurable import configurable
 from models.errors import ConfigError
 from models.heads.box_head import build_box_head
 from models.heads.fast_rcnn import FastRCNNOutputLayers
+from models.heads.keypoint_head import build_keypoint_head
 from models.heads.mask_head import build_mask_head
 from models.layers import ShapeSpec
 from models.matcher import Matcher
@@ -83,8 +84,29 @@ class ROIHeads(nn.Module):
         """
         raise NotImplementedError
 
+    def detect_boxes(
+        self, features: Mapping[str, Tensor], proposals: list[Instances]
+    ) -> list[Instances]:
+        """The first half of :meth:`forward`: ``pred_boxes``, ``scores`` and ``pred_classes`` alone."""
+        raise NotImplementedError
 
-def _pooler(
+    def forward_with_given_boxes(
+        self, features: Mapping[str, Tensor], instances: list[Instances]
+    ) -> list[Instances]:
+        """The second half: the other outputs for known ``pred_boxes`` and ``pred_classes``.
+
+        Args:
+            features: as in :meth:`forward`.
+            instances: per image; changed in place.
+
+        Returns:
+            The same objects, with ``pred_masks`` (Ri, 1, M, M) and ``pred_keypoints`` (Ri, K, 3), as
+            the heads give them.
+        """
+        return instances
+
+
+def pooler_from_config(
     cfg_head: Any, input_shape: Mapping[str, ShapeSpec], in_features: Sequence[str]
 ) -> ROIPooler:
     """The pooler that a head's part of the config (ROI_BOX_HEAD, ROI_MASK_HEAD) describes."""
@@ -103,7 +125,7 @@ def _pooler(
     )
 
 
-def _pooled_shape(
+def pooled_shape(
     cfg_head: Any, input_shape: Mapping[str, ShapeSpec], in_features: Sequence[str]
 ) -> ShapeSpec:
     channels = {input_shape[name].known_channels for name in in_features}
@@ -118,12 +140,13 @@ def _pooled_shape(
 
 @ROI_HEADS_REGISTRY.register()
 class StandardROIHeads(ROIHeads):
-    """A pooler and a head of its own for each task: boxes, and masks if there is a mask head.
+    """A pooler and a head of its own for each task: boxes, masks, keypoints.
 
     Args:
         box_in_features: feature maps of the box head, by name.
         box_pooler, box_head, box_predictor: pooled regions -> features -> classes and boxes.
         mask_in_features, mask_pooler, mask_head: the same for masks; None is without masks.
+        keypoint_in_features, keypoint_pooler, keypoint_head: the same for keypoints.
         train_on_pred_boxes: train the mask head on predicted boxes instead of proposals.
     """
 
@@ -138,6 +161,9 @@ class StandardROIHeads(ROIHeads):
         mask_in_features: Sequence[str] | None = None,
         mask_pooler: ROIPooler | None = None,
         mask_head: nn.Module | None = None,
+        keypoint_in_features: Sequence[str] | None = None,
+        keypoint_pooler: ROIPooler | None = None,
+        keypoint_head: nn.Module | None = None,
         train_on_pred_boxes: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -150,27 +176,28 @@ class StandardROIHeads(ROIHeads):
         self.mask_in_features = tuple(mask_in_features or ())
         self.mask_pooler = mask_pooler
         self.mask_head: Any = mask_head
+        self.keypoint_on = keypoint_head is not None
+        self.keypoint_in_features = tuple(keypoint_in_features or ())
+        self.keypoint_pooler = keypoint_pooler
+        self.keypoint_head: Any = keypoint_head
         self.train_on_pred_boxes = train_on_pred_boxes
 
     @classmethod
     def from_config(cls, cfg: Config, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
-        """Keywords from the config; a subclass may replace ``_init_box_head`` or ``_init_mask_head``."""
-        if cfg.MODEL.KEYPOINT_ON:
-            raise ConfigError(
-                "MODEL.KEYPOINT_ON: keypoint heads are not built yet.", key="MODEL.KEYPOINT_ON"
-            )
+        """Keywords from the config; a subclass may replace the ``_init_..._head`` methods."""
         keywords = super().from_config(cfg, input_shape)
         keywords["train_on_pred_boxes"] = cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES
         keywords |= cls._init_box_head(cfg, input_shape)
         keywords |= cls._init_mask_head(cfg, input_shape)
+        keywords |= cls._init_keypoint_head(cfg, input_shape)
         return keywords
 
     @classmethod
     def _init_box_head(cls, cfg: Config, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
         in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
         cfg_head = cfg.MODEL.ROI_BOX_HEAD
-        pooler = _pooler(cfg_head, input_shape, in_features)
-        box_head: Any = build_box_head(cfg, _pooled_shape(cfg_head, input_shape, in_features))
+        pooler = pooler_from_config(cfg_head, input_shape, in_features)
+        box_head: Any = build_box_head(cfg, pooled_shape(cfg_head, input_shape, in_features))
         return {
             "box_in_features": in_features,
             "box_pooler": pooler,
@@ -186,8 +213,24 @@ class StandardROIHeads(ROIHeads):
         cfg_head = cfg.MODEL.ROI_MASK_HEAD
         return {
             "mask_in_features": in_features,
-            "mask_pooler": _pooler(cfg_head, input_shape, in_features),
-            "mask_head": build_mask_head(cfg, _pooled_shape(cfg_head, input_shape, in_features)),
+            "mask_pooler": pooler_from_config(cfg_head, input_shape, in_features),
+            "mask_head": build_mask_head(cfg, pooled_shape(cfg_head, input_shape, in_features)),
+        }
+
+    @classmethod
+    def _init_keypoint_head(
+        cls, cfg: Config, input_shape: Mapping[str, ShapeSpec]
+    ) -> dict[str, Any]:
+        if not cfg.MODEL.KEYPOINT_ON:
+            return {}
+        in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
+        cfg_head = cfg.MODEL.ROI_KEYPOINT_HEAD
+        return {
+            "keypoint_in_features": in_features,
+            "keypoint_pooler": pooler_from_config(cfg_head, input_shape, in_features),
+            "keypoint_head": build_keypoint_head(
+                cfg, pooled_shape(cfg_head, input_shape, in_features)
+            ),
         }
 
     def forward(
@@ -198,45 +241,54 @@ class StandardROIHeads(ROIHeads):
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
         """See :meth:`ROIHeads.forward`."""
-        pred_instances = self._forward_box(features, proposals)
+        pred_instances = self.detect_boxes(features, proposals)
         return self.forward_with_given_boxes(features, pred_instances), {}
 
     def forward_with_given_boxes(
         self, features: Mapping[str, Tensor], instances: list[Instances]
     ) -> list[Instances]:
-        """The other outputs (masks) for boxes that are known.
+        """See :meth:`ROIHeads.forward_with_given_boxes`."""
+        if self.mask_on:
+            regions = self._regions(self.mask_pooler, self.mask_in_features, features, instances)
+            instances = self.mask_head(regions, instances)
+        if self.keypoint_on:
+            regions = self._regions(
+                self.keypoint_pooler, self.keypoint_in_features, features, instances
+            )
+            instances = self.keypoint_head(regions, instances)
+        return instances
 
-        Args:
-            features: as in :meth:`forward`.
-            instances: per image, with ``pred_boxes`` and ``pred_classes``; changed in place.
-
-        Returns:
-            The same objects, with ``pred_masks`` (Ri, 1, M, M).
-        """
-        return self._forward_mask(features, instances)
-
-    def _forward_box(
+    def detect_boxes(
         self, features: Mapping[str, Tensor], proposals: list[Instances]
     ) -> list[Instances]:
+        """See :meth:`ROIHeads.detect_boxes`."""
         levels = [features[name] for name in self.box_in_features]
         pooled = self.box_pooler(levels, [p.proposal_boxes for p in proposals])
         predictions = self.box_predictor(self.box_head(pooled))
         instances: list[Instances] = self.box_predictor.inference(predictions, proposals)[0]
         return instances
 
-    def _forward_mask(
+    def keypoint_logits(
         self, features: Mapping[str, Tensor], instances: list[Instances]
-    ) -> list[Instances]:
-        if not self.mask_on:
-            return instances
-        regions: Tensor | dict[str, Tensor]
-        if self.mask_pooler is None:  # a head that pools by itself gets the whole feature maps
-            regions = {name: features[name] for name in self.mask_in_features}
-        else:
-            levels = [features[name] for name in self.mask_in_features]
-            regions = self.mask_pooler(levels, [x.pred_boxes for x in instances])
-        masked: list[Instances] = self.mask_head(regions, instances)
-        return masked
+    ) -> Tensor:
+        """Keypoint heatmaps (R, K, S, S) over the ``pred_boxes`` of all images."""
+        regions = self._regions(
+            self.keypoint_pooler, self.keypoint_in_features, features, instances
+        )
+        logits: Tensor = self.keypoint_head.layers(regions)
+        return logits
+
+    @staticmethod
+    def _regions(
+        pooler: ROIPooler | None,
+        names: Sequence[str],
+        features: Mapping[str, Tensor],
+        instances: list[Instances],
+    ) -> Tensor | dict[str, Tensor]:
+        """What a head takes: pooled regions, or the feature maps if it pools by itself."""
+        if pooler is None:
+            return {name: features[name] for name in names}
+        return pooler([features[name] for name in names], [x.pred_boxes for x in instances])
 
 
 def build_roi_heads(cfg: Config, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:

@@ -43,6 +43,23 @@ class FrozenBatchNorm2d(nn.Module):
         return f"num_features={self.num_features}, eps={self.eps}"
 
 
+class LevelBatchNorm2d(nn.ModuleList):
+    """Batch norm of a head that several levels share: one affine, statistics for each level.
+
+    Its state dict has ``weight`` and ``bias``, and ``<level>.running_mean`` and so on.
+    """
+
+    def __init__(self, num_levels: int, num_features: int) -> None:
+        super().__init__(nn.BatchNorm2d(num_features, affine=False) for _ in range(num_levels))
+        self.weight = nn.Parameter(torch.ones(num_features))
+        self.bias = nn.Parameter(torch.zeros(num_features))
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """Normalise (N, C, H, W) of ``level``."""
+        normalized: Tensor = self[level](x)
+        return normalized * self.weight[:, None, None] + self.bias[:, None, None]
+
+
 def _group_norm(channels: int) -> nn.Module:
     return nn.GroupNorm(32, channels)
 

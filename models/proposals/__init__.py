@@ -6,7 +6,9 @@ from models.proposals.anchor_generator import (
     build_anchor_generator,
 )
 from models.proposals.build import PROPOSAL_GENERATOR_REGISTRY, build_proposal_generator
+from models.proposals.rotated_anchor_generator import RotatedAnchorGenerator
 from models.proposals.rpn import RPN, RPN_HEAD_REGISTRY, StandardRPNHead, build_rpn_head
+from models.proposals.rrpn import RRPN, find_top_rrpn_proposals
 from models.proposals.selection import find_top_rpn_proposals
 
 __all__ = [
@@ -14,10 +16,13 @@ __all__ = [
     "PROPOSAL_GENERATOR_REGISTRY",
     "RPN",
     "RPN_HEAD_REGISTRY",
+    "RRPN",
     "DefaultAnchorGenerator",
+    "RotatedAnchorGenerator",
     "StandardRPNHead",
     "build_anchor_generator",
     "build_proposal_generator",
     "build_rpn_head",
     "find_top_rpn_proposals",
+    "find_top_rrpn_proposals",
 ]

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from torch import nn
 
 from models.config import Config
-from models.errors import ConfigError
 from models.layers import ShapeSpec
 from models.registry import Registry
 
@@ -15,14 +14,10 @@ PROPOSAL_GENERATOR_REGISTRY = Registry("PROPOSAL_GENERATOR")
 """Called as ``obj(cfg, input_shape)`` with the backbone's output shape; returns a module."""
 
 
-def build_proposal_generator(cfg: Config, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:
-    """The generator ``cfg.MODEL.PROPOSAL_GENERATOR.NAME``."""
+def build_proposal_generator(cfg: Config, input_shape: Mapping[str, ShapeSpec]) -> nn.Module | None:
+    """The generator ``cfg.MODEL.PROPOSAL_GENERATOR.NAME``; None for "PrecomputedProposals"."""
     name: str = cfg.MODEL.PROPOSAL_GENERATOR.NAME
     if name == "PrecomputedProposals":
-        raise ConfigError(
-            "MODEL.PROPOSAL_GENERATOR.NAME is PrecomputedProposals: proposals that come with the "
-            "input are not built yet.",
-            key="MODEL.PROPOSAL_GENERATOR.NAME",
-        )
+        return None
     generator: nn.Module = PROPOSAL_GENERATOR_REGISTRY.get(name)(cfg, input_shape)
     return generator

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.box_regression import Box2BoxTransform
+from models.box_regression import Box2BoxTransform, BoxTransform
 from models.config import Config
 from models.configurable import configurable
 from models.errors import ConfigError
@@ -144,7 +144,7 @@ class RPN(nn.Module):
         head: nn.Module,
         anchor_generator: nn.Module,
         anchor_matcher: Matcher,
-        box2box_transform: Box2BoxTransform,
+        box2box_transform: BoxTransform,
         batch_size_per_image: int,
         positive_fraction: float,
         pre_nms_topk: tuple[int, int],
@@ -239,16 +239,26 @@ class RPN(nn.Module):
             .flatten(1, -2)
             for level in deltas
         ]
+        proposals = self.predict_proposals(anchors, flat_logits, flat_deltas, images.image_sizes)
+        return proposals, {}
+
+    def predict_proposals(
+        self,
+        anchors: Sequence[Any],
+        pred_objectness_logits: Sequence[Tensor],
+        pred_anchor_deltas: Sequence[Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> list[Instances]:
+        """See :func:`find_top_rpn_proposals`; no gradient flows through the proposals."""
         with torch.no_grad():
-            proposals = find_top_rpn_proposals(
+            return find_top_rpn_proposals(
                 anchors,
-                flat_logits,
-                flat_deltas,
-                images.image_sizes,
+                pred_objectness_logits,
+                pred_anchor_deltas,
+                image_sizes,
                 box2box_transform=self.box2box_transform,
                 nms_thresh=self.nms_thresh,
                 pre_nms_topk=self.pre_nms_topk[self.training],
                 post_nms_topk=self.post_nms_topk[self.training],
                 min_box_size=self.min_box_size,
             )
-        return proposals, {}

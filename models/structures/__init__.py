@@ -4,5 +4,15 @@ from models.structures.boxes import Boxes, pairwise_iou
 from models.structures.image_list import ImageList
 from models.structures.instances import Instances
 from models.structures.masks import BitMasks, encode_rle_crop
+from models.structures.rotated_boxes import RotatedBoxes, pairwise_iou_rotated
 
-__all__ = ["BitMasks", "Boxes", "ImageList", "Instances", "encode_rle_crop", "pairwise_iou"]
+__all__ = [
+    "BitMasks",
+    "Boxes",
+    "ImageList",
+    "Instances",
+    "RotatedBoxes",
+    "encode_rle_crop",
+    "pairwise_iou",
+    "pairwise_iou_rotated",
+]

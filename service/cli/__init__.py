@@ -1,4 +1,4 @@
-"""The command line: ``detserve serve`` and ``detserve predict``."""
+"""The command line: ``detserve`` with ``serve``, ``predict``, ``download`` and ``inspect``."""
 
 from service.cli.main import main
 

@@ -59,7 +59,13 @@ def predict(
     config: Annotated[
         Path | None, typer.Option(help="Detectron2 config; default: the embedded model.")
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint of that config.")] = None,
+    zoo: Annotated[
+        str | None,
+        typer.Option(help="Instead of a config: a model of Detectron2's zoo."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint of that config or zoo model.")
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:n.")] = "auto",
     score_threshold: Annotated[
@@ -85,12 +91,43 @@ def predict(
             images,
             out=out,
             config=config,
+            zoo_name=zoo,
             weights=weights,
             labels=labels,
             device=device,
             options=options,
         )
     )
+
+
+@app.command()
+def download(
+    name: Annotated[
+        str | None, typer.Argument(help="A model of Detectron2's zoo.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the file.")] = Path(),
+    list_models: Annotated[
+        bool, typer.Option("--list", help="Show the models and their published figures.")
+    ] = False,
+) -> None:
+    """Fetch the published weights of a zoo model, for serve and predict with --zoo."""
+    from service.cli.download import run, show_list
+
+    raise typer.Exit(show_list() if list_models else run(name, out=out))
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A checkpoint, or a config.", show_default=False)],
+    config: Annotated[
+        Path | None, typer.Option(help="A config that the checkpoint has to fit.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Answer with JSON.")] = False,
+) -> None:
+    """Show what a checkpoint or config is and whether they fit; exits with 0, 1 (no) or 2 (unreadable)."""
+    from service.cli.inspect import run
+
+    raise typer.Exit(run(file, config=config, as_json=json))
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn as Bar
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from models import zoo
 from models.errors import ModelError
 from models.structures import Instances
 from service.encoding.draw import draw_instances
@@ -23,7 +24,7 @@ from service.images import ImageLimits, decode_image
 from service.inference.detector import Detector, ModelDescription
 from service.inference.torch_detector import load_torch_detector
 from service.schemas.options import PredictOptions
-from service.settings import PRETRAINED
+from service.settings import PRETRAINED, WEIGHTS_MISSING
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -33,19 +34,27 @@ def run(
     *,
     out: Path,
     config: Path | None,
+    zoo_name: str | None,
     weights: Path | None,
     labels: Path | None,
     device: str,
     options: Mapping[str, Any],
 ) -> int:
     """Predict every image; exits with 0 if all could be used, 1 if some not, 2 if none was tried."""
-    if (config is None) != (weights is None):
-        return _fail("--config and --weights go together: a model is a config and its weights.")
+    if zoo_name is not None and config is not None:
+        return _fail("--config and --zoo exclude each other: a model has one config.")
+    if zoo_name is not None and weights is None:
+        return _fail(WEIGHTS_MISSING)
+    if config is not None and weights is None:
+        return _fail("--config needs --weights too: a model is a config and its weights.")
     try:
+        named = zoo.get(zoo_name) if zoo_name is not None else config
+        if weights is None:
+            named, weights = PRETRAINED / "config.yaml", PRETRAINED / "model_final.pth"
         with console.status("Loading the model ..."):
             detector = load_torch_detector(
-                config=config or PRETRAINED / "config.yaml",
-                weights=weights or PRETRAINED / "model_final.pth",
+                config=named,
+                weights=weights,
                 labels=labels,
                 device=device,
             )

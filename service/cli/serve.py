@@ -77,7 +77,7 @@ def _banner(address: str, runtime: Runtime) -> None:
     model = runtime.repository.get()
     description = model.current.detector.description
     sample = PRETRAINED / "samples" / "shapes-1.jpg"
-    if runtime.settings.config is None:
+    if runtime.settings.weights is None:
         sample = sample.relative_to(Path.cwd()) if sample.is_relative_to(Path.cwd()) else sample
         image = str(sample)
     else:

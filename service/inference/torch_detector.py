@@ -12,13 +12,25 @@ from numpy.typing import NDArray
 
 from models import Instances, Predictor
 from models.config import Config
+from models.config.lazy import target_name
+from models.config.lazy_tags import LAZY_KEY
+from models.metadata import metadata_for
 from models.postprocessing import rescale_instances
+from models.zoo import ZooModel
 from service.inference.detector import ModelDescription, PreparedImage
 from service.repository.labels import ClassNames
 
 
 def _backbone_name(cfg: Config) -> str:
     resnets = cfg.MODEL.RESNETS
+    if "TORCHVISION" in cfg.MODEL:
+        return str(cfg.MODEL.TORCHVISION.NAME)
+    if LAZY_KEY in cfg:
+        backbone = cfg[LAZY_KEY].to_dict().get("backbone", {})
+        inner = backbone.get("bottom_up", backbone)
+        name = target_name(inner)
+        name = f"ResNet-{resnets.DEPTH}" if name == "ResNet" else name
+        return name if inner is backbone else f"{name} {target_name(backbone)}"
     name = f"ResNet-{resnets.DEPTH}"
     if resnets.NUM_GROUPS > 1:
         name = f"ResNeXt-{resnets.DEPTH} {resnets.NUM_GROUPS}x{resnets.WIDTH_PER_GROUP}d"
@@ -33,7 +45,7 @@ class TorchDetector:
         predictor: Predictor,
         class_names: ClassNames,
         *,
-        config_file: Path,
+        config_name: str,
         weights_file: Path,
     ) -> None:
         self._predictor: Predictor | None = predictor
@@ -56,7 +68,7 @@ class TorchDetector:
             precision="float32",
             weights_file=weights_file.name,
             weights_sha256=report.sha256 if report else "",
-            config_file=config_file.name,
+            config_file=config_name,
             load_report=report.to_dict() if report else {},
         )
 
@@ -115,21 +127,38 @@ class TorchDetector:
 
 
 def load_torch_detector(
-    *, config: Path, weights: Path, labels: Path | None, device: str, root: Path | None = None
+    *,
+    config: Path | ZooModel | None,
+    weights: Path,
+    labels: Path | None,
+    device: str,
+    root: Path | None = None,
 ) -> TorchDetector:
     """Load a model from its files onto ``device``.
 
     Args:
-        config, weights: the files.
-        labels: class names; None looks for ``labels.txt`` beside the config.
+        config: the file, or the model of the zoo whose config it is; None for weights of
+            torchvision's own detectors.
+        weights: the file.
+        labels: class names; None looks elsewhere, see :meth:`ClassNames.find`.
         device: see :func:`models.device.resolve_device`.
         root: a folder that the config and its bases must not leave; None trusts the paths.
 
     Raises:
         models.ModelError: with a sentence that says why it cannot be served.
     """
-    predictor = Predictor.from_files(config, weights, device=device, root=root)
+    if isinstance(config, ZooModel):
+        predictor = Predictor.from_config(config.config(), weights, device=device)
+    else:
+        predictor = Predictor.from_files(config, weights, device=device, root=root)
+    model = predictor.model
+    metadata = model.metadata if config is None else metadata_for(predictor.cfg)
     names = ClassNames.find(
-        labels, config=config, num_classes=predictor.model.roi_heads.num_classes
+        labels,
+        config=weights if config is None else config if isinstance(config, Path) else None,
+        num_classes=model.num_classes if config is None else model.roi_heads.num_classes,
+        metadata=metadata,
     )
-    return TorchDetector(predictor, names, config_file=config, weights_file=weights)
+    return TorchDetector(
+        predictor, names, config_name=config.name if config else "", weights_file=weights
+    )

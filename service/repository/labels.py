@@ -1,4 +1,5 @@
-"""Class names. A checkpoint holds none, so they come from a file, or are plain placeholders."""
+"""Class names. A checkpoint holds none, so they come from a file, from what is known of the data
+sets that the config names, or are plain placeholders."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import ModelError
+from models.metadata import DatasetMetadata
 
 SIDECAR = "labels.txt"
 MAX_BYTES = 1 << 20
@@ -19,18 +21,33 @@ class ClassNames:
     source: str
 
     @classmethod
-    def find(cls, labels: Path | None, *, config: Path, num_classes: int) -> ClassNames:
-        """Names from ``labels``, else from ``labels.txt`` beside the config, else placeholders.
+    def find(
+        cls,
+        labels: Path | None,
+        *,
+        config: Path | None,
+        num_classes: int,
+        metadata: DatasetMetadata | None = None,
+    ) -> ClassNames:
+        """The first there is of: ``labels``, ``labels.txt`` beside the config, ``metadata``, placeholders.
+
+        Args:
+            labels: a file that the operator named.
+            config: the config's file; None when it is none, as for a model of the zoo.
+            num_classes: instance classes of the model, K.
+            metadata: of the data sets that the config names; used only if it has K classes.
 
         Raises:
             ModelError: the file cannot be read, or does not have one distinct name for each class.
         """
-        if labels is None:
+        if labels is None and config is not None:
             sidecar = config.parent / SIDECAR
-            if not sidecar.is_file():
-                return cls(tuple(f"class_{i}" for i in range(num_classes)), "placeholder")
-            labels = sidecar
-        return cls(_read(labels, num_classes), labels.name)
+            labels = sidecar if sidecar.is_file() else None
+        if labels is not None:
+            return cls(_read(labels, num_classes), labels.name)
+        if metadata is not None and len(metadata.thing_classes) == num_classes:
+            return cls(metadata.thing_classes, metadata.source)
+        return cls(tuple(f"class_{i}" for i in range(num_classes)), "placeholder")
 
 
 def _read(path: Path, num_classes: int) -> tuple[str, ...]:

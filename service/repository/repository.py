@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from models.errors import ModelError, PathNotAllowedError
+from models.zoo import ZooModel
 from service.errors import ApiError, Conflict, Forbidden, NotFound, Unavailable, Unprocessable
 from service.inference.detector import Detector
 from service.inference.scheduler import Scheduler
@@ -30,9 +31,12 @@ KEPT_JOBS = 100
 
 @dataclass(frozen=True)
 class ModelSource:
-    """The files of a model. ``root`` confines what a client may name; None trusts the operator's paths."""
+    """What a model is made of: a config (a file, or the zoo's; none for torchvision's) and files.
 
-    config: Path
+    ``root`` confines what a client may name; None trusts the operator's paths.
+    """
+
+    config: Path | ZooModel | None
     weights: Path
     labels: Path | None = None
     root: Path | None = None

@@ -150,14 +150,6 @@ def test_batch_counts_may_be_missing(save: Save, tensors: Tensors) -> None:
     assert report.ignored == ("norm.num_batches_tracked",)
 
 
-def test_a_file_that_asks_for_matching_by_suffix_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "R-50.pkl"
-    value = {"model": {"conv.weight": np.zeros(3, np.float32)}, "matching_heuristics": True}
-    path.write_bytes(pickle.dumps(value))
-    with pytest.raises(CheckpointError, match="matching names by suffix, which is not supported"):
-        load_checkpoint(Model(), path)
-
-
 # Running statistics that are folded into the weights
 
 

@@ -1,0 +1,127 @@
+"""What RetinaNet and FCOS share: predictions at every cell of a pyramid, no proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torchvision.ops
+from torch import Tensor, nn
+
+from models.architectures.base import DetectionModel, Inputs, Outputs, output_sizes
+from models.backbones import Backbone
+from models.box_regression import Box2BoxTransform, Box2BoxTransformLinear
+from models.postprocessing import rescale_instances
+from models.structures import Boxes, ImageList, Instances
+
+
+def permute_to_N_HWA_K(tensor: Tensor, channels: int) -> Tensor:  # noqa: N802  # the field's name
+    """(N, A * K, H, W) -> (N, H * W * A, K), the order in which anchors are laid out."""
+    number, _, height, width = tensor.shape
+    tensor = tensor.view(number, -1, channels, height, width).permute(0, 3, 4, 1, 2)
+    return tensor.reshape(number, -1, channels)
+
+
+class DenseDetector(DetectionModel):
+    """Base of the dense detectors.
+
+    Args:
+        backbone: image batch -> feature maps.
+        head: feature maps -> per-level predictions.
+        head_in_features: feature maps of the head, by name; default: all.
+        pixel_mean, pixel_std, input_format, vis_period: see :class:`DetectionModel`.
+    """
+
+    # Set by subclasses.
+    anchor_generator: nn.Module
+    box2box_transform: Box2BoxTransform | Box2BoxTransformLinear
+    num_classes: int
+    test_score_thresh: float
+    test_topk_candidates: int
+    test_nms_thresh: float
+    max_detections_per_image: int
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        head_in_features: Sequence[str] | None = None,
+        *,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        input_format: str | None = None,
+        vis_period: int = 0,
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            input_format=input_format,
+            vis_period=vis_period,
+        )
+        self.head = head
+        if head_in_features is None:
+            shapes = backbone.output_shape()
+            head_in_features = sorted(shapes, key=lambda name: shapes[name].known_stride)
+        self.head_in_features = tuple(head_in_features)
+
+    @torch.no_grad()
+    def predict(self, batched_inputs: Inputs) -> Outputs:
+        """Per image ``{"instances": Instances}`` at the output resolution."""
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        levels = [features[name] for name in self.head_in_features]
+        results = self.forward_inference(images, levels, self.head(levels))
+        sizes = output_sizes(batched_inputs, images)
+        return [
+            {"instances": rescale_instances(instances, *size)}
+            for instances, size in zip(results, sizes, strict=True)
+        ]
+
+    def forward_inference(
+        self, images: ImageList, features: list[Tensor], predictions: Any
+    ) -> list[Instances]:
+        """Detections in pixels of the resized images."""
+        raise NotImplementedError
+
+    def inference_single_image(
+        self,
+        anchors: Sequence[Boxes],
+        box_cls: Sequence[Tensor],
+        box_delta: Sequence[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Detections of one image.
+
+        Args:
+            anchors: per level its (Hi * Wi * A) anchors.
+            box_cls: per level (Hi * Wi * A, K) scores in 0 .. 1.
+            box_delta: per level (Hi * Wi * A, 4).
+            image_size: (height, width) without padding. Boxes are not clipped to it before NMS.
+        """
+        boxes, scores, classes = [], [], []
+        for anchor, level_scores, deltas in zip(anchors, box_cls, box_delta, strict=True):
+            above = level_scores > self.test_score_thresh
+            candidates = above.nonzero()
+            kept = level_scores[above]
+            top, index = kept.topk(min(len(kept), self.test_topk_candidates))
+            anchor_index, class_index = candidates[index].unbind(dim=1)
+            boxes.append(
+                self.box2box_transform.apply_deltas(
+                    deltas[anchor_index], anchor.tensor[anchor_index]
+                )
+            )
+            scores.append(top)
+            classes.append(class_index)
+        all_boxes, all_scores = torch.cat(boxes), torch.cat(scores)
+        all_classes = torch.cat(classes)
+        keep = torchvision.ops.batched_nms(
+            all_boxes.float(), all_scores.float(), all_classes, self.test_nms_thresh
+        )[: self.max_detections_per_image]
+        return Instances(
+            image_size,
+            pred_boxes=Boxes(all_boxes[keep]),
+            scores=all_scores[keep],
+            pred_classes=all_classes[keep],
+        )

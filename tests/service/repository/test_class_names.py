@@ -1,0 +1,49 @@
+"""Where class names come from, in order."""
+
+from pathlib import Path
+
+import pytest
+
+from models import ModelError
+from models.metadata import dataset_metadata
+from service.repository.labels import ClassNames
+
+VOC = dataset_metadata("voc_2007_test")
+
+
+def write(path: Path, number: int, prefix: str) -> Path:
+    path.write_text("".join(f"{prefix}{i}\n" for i in range(number)))
+    return path
+
+
+def test_the_order_is_labels_sidecar_data_set_placeholders(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+
+    def find(labels: Path | None = None) -> ClassNames:
+        return ClassNames.find(labels, config=config, num_classes=20, metadata=VOC)
+
+    assert find().source == "data set voc_2007_test"
+    assert find().names[0] == "aeroplane"
+    write(tmp_path / "labels.txt", 20, "beside")
+    assert (find().source, find().names[0]) == ("labels.txt", "beside0")
+    named = write(tmp_path / "mine.txt", 20, "named")
+    assert (find(named).source, find(named).names[0]) == ("mine.txt", "named0")
+
+
+@pytest.mark.parametrize("metadata", [None, VOC])
+def test_without_names_that_fit_there_are_placeholders(tmp_path: Path, metadata: object) -> None:
+    found = ClassNames.find(None, config=tmp_path / "c.yaml", num_classes=2, metadata=metadata)
+    assert found == ClassNames(("class_0", "class_1"), "placeholder")
+
+
+def test_a_model_of_the_zoo_has_no_folder_to_look_in() -> None:
+    assert ClassNames.find(None, config=None, num_classes=20, metadata=VOC).names == (
+        VOC.thing_classes
+    )
+    assert ClassNames.find(None, config=None, num_classes=1).source == "placeholder"
+
+
+def test_a_labels_file_that_does_not_fit_is_refused_whatever_else_is_known(tmp_path: Path) -> None:
+    labels = write(tmp_path / "labels.txt", 3, "x")
+    with pytest.raises(ModelError, match="has 3 names, but the model has 20"):
+        ClassNames.find(labels, config=None, num_classes=20, metadata=VOC)
