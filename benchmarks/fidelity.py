@@ -15,9 +15,10 @@ import torchvision
 from rich.progress import track
 
 REPOSITORY = Path(__file__).parent.parent
-sys.path.insert(0, str(REPOSITORY / "tests"))
+sys.path.insert(0, str(REPOSITORY / "tests" / "support"))
+sys.path.insert(0, str(REPOSITORY))
 
-from golden import GOLDEN, Differences, compare_instances, run_case  # noqa: E402  # see the path above
+from golden import GOLDEN, Differences, compare_instances, run_case  # noqa: E402  # see above
 
 HEADER = """# Fidelity
 

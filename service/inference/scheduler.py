@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -357,8 +357,8 @@ class Scheduler:
     def _infer(self, version: ModelVersion, batch: list[WorkItem], reason: str) -> None:
         """Run a batch; one that fails is halved until only what is to blame fails."""
         started = time.monotonic()
+        results: list[Instances] | None = None
         try:
-            results: list[Instances] | None
             results = version.detector.infer([item.image for item in batch])
             if len(results) != len(batch):
                 raise RuntimeError(f"{len(results)} answers for {len(batch)} images")
@@ -367,7 +367,7 @@ class Scheduler:
                 self._refuse(version, batch[0], error)
                 return
             self._note_split(version, batch, error)
-            results = None
+            results = None  # it may be of the wrong length
         if results is None:
             # Behind the handler, since in it the traceback still holds the failed batch's tensors.
             middle = len(batch) // 2
@@ -432,13 +432,3 @@ def _inference_failed() -> InternalError:
     return InternalError(
         "inference_failed", "The model failed on this image. The server's log has the reason."
     )
-
-
-class NoObserver:
-    """Counts nothing."""
-
-    def batch_done(self, batch: BatchRecord) -> None:
-        """Ignored."""
-
-    def out_of_memory(self, model: str, action: str) -> Any:
-        """Ignored."""

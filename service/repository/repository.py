@@ -223,8 +223,8 @@ class Repository:
         """Check on the model thread; a detector that is refused gives its memory back."""
         try:
             self._scheduler.call(lambda: check(detector)).result()
-        except ModelError:
-            self._scheduler.call(detector.close).result()
+        except Exception:
+            self._scheduler.call(detector.close)
             raise
 
     def _retire(self, version: ModelVersion, job: ReloadJob) -> None:

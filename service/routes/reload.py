@@ -125,7 +125,8 @@ def _source(runtime: Runtime, model: ServedModel, wanted: ReloadRequest) -> Mode
 
 def _named(error: ApiError, job: ReloadJob) -> ApiError:
     """The error of a reload, with the id of the reload and what goes on serving."""
-    error.details = error.details | {"reload": job.id, "serving_version": job.previous_version}
+    serving = job.version or job.previous_version
+    error.details = error.details | {"reload": job.id, "serving_version": serving}
     return error
 
 
