@@ -66,7 +66,7 @@ class House:
         self.first = self.loader.loaded[0]
 
     def reload(self, source: ModelSource = OTHER) -> ReloadJob:
-        job = self.repository.start_reload(self.model, source)
+        job = self.repository.start_reload(self.model, lambda _: source)
         assert job.finished.wait(PATIENCE_S)
         return job
 
@@ -254,10 +254,10 @@ def test_a_check_refuses_a_detector_that_answers_nothing_at_all() -> None:
 
 def test_a_second_reload_of_a_model_meanwhile_is_a_conflict(house: House) -> None:
     house.loader.go.clear()
-    job = house.repository.start_reload(house.model, OTHER)
+    job = house.repository.start_reload(house.model, lambda _: OTHER)
     assert house.model.reloading.locked()
     with pytest.raises(Conflict) as caught:
-        house.repository.start_reload(house.model, OTHER)
+        house.repository.start_reload(house.model, lambda _: OTHER)
     assert caught.value.code == "reload_running"
     house.loader.go.set()
     assert job.finished.wait(PATIENCE_S)
@@ -267,7 +267,9 @@ def test_a_second_reload_of_a_model_meanwhile_is_a_conflict(house: House) -> Non
 def test_models_reload_independently_of_each_other(house: House) -> None:
     second = house.repository.add("second", SOURCE)
     house.loader.go.clear()
-    jobs = [house.repository.start_reload(model, OTHER) for model in (house.model, second)]
+    jobs = [
+        house.repository.start_reload(model, lambda _: OTHER) for model in (house.model, second)
+    ]
     house.loader.go.set()
     assert all(job.finished.wait(PATIENCE_S) for job in jobs)
     assert {job.state for job in jobs} == {"succeeded"}
@@ -276,7 +278,7 @@ def test_models_reload_independently_of_each_other(house: House) -> None:
 def test_who_hears_that_a_reload_is_done_may_begin_the_next(house: House) -> None:
     seen: list[tuple[str, bool]] = []
     house.loader.go.clear()
-    job = house.repository.start_reload(house.model, OTHER)
+    job = house.repository.start_reload(house.model, lambda _: OTHER)
     house.observer.done = lambda: seen.append((job.state, house.model.reloading.locked()))
     house.loader.go.set()
     assert job.finished.wait(PATIENCE_S)
@@ -294,7 +296,7 @@ def test_the_old_version_is_closed_only_when_its_last_request_has_ended(house: H
         return wait_unused(timeout)
 
     old.wait_unused = waiting  # type: ignore[method-assign]
-    job = house.repository.start_reload(house.model, OTHER)
+    job = house.repository.start_reload(house.model, lambda _: OTHER)
     assert ready.wait(PATIENCE_S)
     assert (job.phase, job.version, house.first.closed) == ("drain", "2", 0)
     lease.end()
