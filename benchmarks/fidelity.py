@@ -15,14 +15,20 @@ import torchvision
 from rich.progress import track
 
 REPOSITORY = Path(__file__).parent.parent
-sys.path.insert(0, str(REPOSITORY / "tests"))
+sys.path.insert(0, str(REPOSITORY / "tests" / "support"))
+sys.path.insert(0, str(REPOSITORY))
 
-from golden import GOLDEN, Differences, compare_instances, run_case  # noqa: E402  # see the path above
+from golden import (  # noqa: E402  # from tests/support
+    GOLDEN,
+    Differences,
+    compare_instances,
+    run_case,
+)
 
 HEADER = """# Fidelity
 
-What Detectron2 0.6 answers and what detserve answers, on the same images with the same weights, in float32 on a
-CPU. Made by `make fidelity` with torch {torch}, torchvision {torchvision} on {machine}.
+What Detectron2 0.6 answers and what detserve answers, on the same images with the same weights, in
+float32 on a CPU. Made by `make fidelity` with torch {torch}, torchvision {torchvision} on {machine}.
 
 *Clear* instances of Detectron2 score above its lowest answer by 1e-4; what lies at the cut may fall on either
 side. A partner has the same class, IoU >= 0.99, a score within 1e-3 and mask IoU >= 0.99. The weights are

@@ -49,7 +49,8 @@ class Preprocessing:
         resized = resize_image(image, *size)
         if channel_order != self.input_format:
             resized = resized[:, :, ::-1]
-        return torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        # A copy, always: the picture may be read-only, which a tensor cannot be.
+        return torch.from_numpy(np.array(resized.transpose(2, 0, 1), order="C"))
 
     def padded_size(self, image: Tensor) -> tuple[int, int]:
         """(height, width) of the batch that a prepared image runs in when it is alone."""
@@ -183,10 +184,8 @@ def _as_colour(image: Any) -> NDArray[np.uint8]:
             f"A picture has dtype uint8 with values 0 to 255, not {image.dtype}; "
             "a float image in 0 to 1 becomes one by (image * 255).round().astype('uint8')."
         )
-    if image.ndim == 2:
-        return np.repeat(image[:, :, None], 3, axis=2)
-    if image.ndim != 3 or image.shape[2] != 3:
+    if image.ndim != 2 and (image.ndim != 3 or image.shape[2] != 3):
         raise ValueError(f"A picture has shape (H, W, 3) or (H, W), not {image.shape}.")
     if 0 in image.shape:
         raise ValueError(f"The picture is empty: shape {image.shape}.")
-    return image
+    return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ RELOAD_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 OUTCOMES = (
     "ok", "invalid_image", "too_large", "queue_full", "deadline", "disconnected", "oom", "error",
 )  # fmt: skip
+RETIRED_KEPT = 5
 RELOAD_OUTCOMES = ("swapped", "load_failed", "validation_failed")
 STAGES = ("decode", "inference", "encode")
 DISPATCH_REASONS = ("full", "timeout", "idle", "pixels")
@@ -164,6 +166,7 @@ class Metrics:
             "model",
         )
         self.registry.register(_GpuMemory())
+        self._retired: deque[tuple[str, str]] = deque()
         self._info_labels: dict[tuple[str, str], tuple[str, ...]] = {}
 
     def watch(self, model: str, scheduler: Scheduler, capacity: int) -> None:
@@ -218,7 +221,10 @@ class Metrics:
             self.predictions.labels(*key, outcome)
 
     def version_closed(self, version: ModelVersion) -> None:
-        """Forget the gauges and histograms of a version that is gone; its counters stay, as counters must."""
+        """Forget the series of a version that is gone.
+
+        Its counters stay until five more versions have gone, long enough to be scraped once more.
+        """
         key = (version.model, version.label)
         labels = self._info_labels.pop(key, None)
         if labels is not None:
@@ -231,6 +237,11 @@ class Metrics:
             self.scores,
         ):
             metric.remove(*key)
+        self._retired.append(key)
+        if len(self._retired) > RETIRED_KEPT:
+            oldest = self._retired.popleft()
+            for outcome in OUTCOMES:
+                self.predictions.remove(*oldest, outcome)
 
     def reload_done(self, model: str, outcome: str, phases: dict[str, float]) -> None:
         """A reload ended."""

@@ -47,8 +47,8 @@ class AdminGuard:
         if problem:
             raise Forbidden(
                 "admin_forbidden",
-                f"Admin routes are open to local requests only, and {problem}. "
-                "Set DETSERVE_ADMIN_TOKEN on the server and send it as a bearer token.",
+                f"Without an admin token these routes are open to local requests only, and {problem}. "
+                "Or set DETSERVE_ADMIN_TOKEN on the server and send it as a bearer token.",
             )
 
     def _check_token(self, request: HTTPConnection) -> None:
@@ -114,7 +114,7 @@ def _reason_against_local(request: HTTPConnection) -> str | None:
         # A page cannot send this type to another origin without asking first.
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type != "application/json":
-            return "this one lacks Content-Type: application/json"
+            return "this one lacks the header Content-Type: application/json"
     return None
 
 

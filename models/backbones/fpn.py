@@ -62,11 +62,21 @@ class FPN(Backbone):
                 f"FPN needs each feature twice as coarse as the one before; strides are {strides}.",
                 key="MODEL.FPN.IN_FEATURES",
             )
+        levels = [int(math.log2(stride)) for stride in strides]
+        if top_block is not None and top_block.in_feature not in {
+            *shapes,
+            *(f"p{level}" for level in levels),
+        }:
+            raise ConfigError(
+                f"The last level of the pyramid is made of {top_block.in_feature}, which "
+                f"MODEL.FPN.IN_FEATURES {list(in_features)} does not give.",
+                key="MODEL.FPN.IN_FEATURES",
+            )
         self.bottom_up = bottom_up
         self.in_features = tuple(in_features)
         self.top_block = top_block
         self.fuse_type = fuse_type
-        self._levels = [int(math.log2(stride)) for stride in strides]
+        self._levels = levels
         for name, level in zip(in_features, self._levels, strict=True):
             channels = shapes[name].known_channels
             use_bias = norm == ""

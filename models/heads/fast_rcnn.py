@@ -69,7 +69,7 @@ def fast_rcnn_inference_single_image(
     boxes, scores = boxes[finite], scores[finite][:, :-1]
     clipped = Boxes(boxes.reshape(-1, 4))
     clipped.clip(image_shape)
-    class_boxes = clipped.tensor.view(boxes.shape[0], -1, 4)  # (R, K or 1, 4)
+    class_boxes = clipped.tensor.view(-1, boxes.shape[1] // 4, 4)  # (R, K or 1, 4)
 
     above = scores > score_thresh
     region, pred_classes = above.nonzero().unbind(1)

@@ -22,13 +22,15 @@ def paste_mask_crop(
 
     Returns:
         left, top: the crop's corner in the image, in pixels.
-        bits: (h, w) bool crop. It is one pixel wider than the box on each side, clipped to the image;
-        the sampled mask fades to zero outside of its box, so nothing lies beyond.
+        bits: (h, w) bool crop. It is one pixel wider than the box on each side, clipped to the image
+        (and empty when the box lies outside of it); the sampled mask fades to zero outside of its box,
+        so nothing lies beyond.
     """
     height, width = image_size
     x1, y1, x2, y2 = box.tolist()
-    left, top = max(math.floor(x1) - 1, 0), max(math.floor(y1) - 1, 0)
-    right, bottom = min(math.ceil(x2) + 1, width), min(math.ceil(y2) + 1, height)
+    left, top = (min(max(math.floor(v) - 1, 0), end) for v, end in ((x1, width), (y1, height)))
+    right = max(min(math.ceil(x2) + 1, width), left)
+    bottom = max(min(math.ceil(y2) + 1, height), top)
     # Pixel centres (i + 0.5) in the box's own coordinates, -1 to 1, computed in float32 from the
     # float32 box as Detectron2 does: in double some pixels on the threshold would fall otherwise.
     corners = box.float()

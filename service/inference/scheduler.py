@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -104,11 +104,9 @@ class WorkItem:
     future: asyncio.Future[Inference]
     enqueued_at: float = field(default_factory=time.monotonic)
 
-    @property
-    def key(self) -> tuple[str, int, tuple[int, int]]:
-        """Images of equal keys may share a batch."""
-        bound = self.lease.version
-        return (self.model.name, bound.number if bound else -1, self.image.padded_size)
+    def key(self, current: ModelVersion) -> tuple[str, ModelVersion, tuple[int, int]]:
+        """Images of equal keys may share a batch; ``current`` is what unbound ones run on."""
+        return (self.model.name, self.lease.version or current, self.image.padded_size)
 
     def resolve(self, result: Inference | BaseException) -> None:
         """Hand the result to the event loop; nobody may be waiting any more."""
@@ -246,7 +244,7 @@ class Scheduler:
                 future.set_exception(error)
 
         with self._condition:
-            if self._stopping:
+            if self._stopping or not self.alive:
                 raise Unavailable("draining", "The server is shutting down. Try another replica.")
             self._calls.append(run)
             self._condition.notify()
@@ -310,7 +308,12 @@ class Scheduler:
                 if not self._items:
                     self._condition.wait(timeout=1.0)
                     continue
-                batch, reason = self._gather()
+                try:
+                    version, batch, reason = self._gather()
+                except Exception as error:  # a defect of ours: the thread must go on
+                    logger.error("a batch could not be gathered", exc_info=error)
+                    self._items.popleft().resolve(_inference_failed())
+                    continue
                 if reason == "idle" and self._max_wait_s > 0:
                     rest = self._items[0].enqueued_at + self._max_wait_s - time.monotonic()
                     if rest > 0:
@@ -319,46 +322,49 @@ class Scheduler:
                     reason = "timeout"
                 taken = set(map(id, batch))
                 self._items = collections.deque(i for i in self._items if id(i) not in taken)
-                return lambda: self._run_batch(batch, reason)
+                return lambda: self._run_batch(version, batch, reason)
 
-    def _gather(self) -> tuple[list[WorkItem], str]:
-        """The oldest image and those that can go with it, oldest first; and why it is no more."""
+    def _gather(self) -> tuple[ModelVersion, list[WorkItem], str]:
+        """The oldest image and those that can go with it, oldest first; and why it is no more.
+
+        The current version is taken once, since a swap may come at any time.
+        """
         oldest = self._items[0]
-        # Images of one key are of one padded size. A single one may exceed the pixels.
+        current = oldest.model.current
+        key = oldest.key(current)
+        # All are of one padded size. A single one may exceed the pixels.
         by_pixels = max(1, self._max_batch_pixels // oldest.image.padded_pixels)
         most = min(self._max_batch_size, by_pixels)
-        alike = (item for item in self._items if item.key == oldest.key)
+        alike = (item for item in self._items if item.key(current) == key)
         batch = list(itertools.islice(alike, most))
         if len(batch) < most:
-            return batch, "idle"
-        return batch, "full" if most == self._max_batch_size else "pixels"
+            return key[1], batch, "idle"
+        return key[1], batch, "full" if most == self._max_batch_size else "pixels"
 
-    def _run_batch(self, batch: list[WorkItem], reason: str) -> None:
+    def _run_batch(self, version: ModelVersion, batch: list[WorkItem], reason: str) -> None:
         try:
-            self._bind_and_infer(batch, reason)
+            self._bind_and_infer(version, batch, reason)
         except Exception as error:  # a defect of ours: nobody may wait for ever because of it
             logger.error("a batch met an unexpected error", exc_info=error)
             for item in batch:  # those that have their answer keep it
                 item.resolve(_inference_failed())
 
-    def _bind_and_infer(self, batch: list[WorkItem], reason: str) -> None:
-        version = batch[0].lease.bind(batch[0].model.current)
+    def _bind_and_infer(self, version: ModelVersion, batch: list[WorkItem], reason: str) -> None:
         ready = []
         for item in batch:
-            # Images of one key are unbound together, or bound to one version.
-            bound = item.lease.bind(version)
-            if item.image.recipe == bound.detector.recipe:
+            item.lease.bind(version)
+            if item.image.recipe == version.detector.recipe:
                 ready.append(item)
             else:
-                item.resolve(StalePreparation(bound))
+                item.resolve(StalePreparation(version))
         if ready:
             self._infer(version, ready, reason)
 
     def _infer(self, version: ModelVersion, batch: list[WorkItem], reason: str) -> None:
         """Run a batch; one that fails is halved until only what is to blame fails."""
         started = time.monotonic()
+        results: list[Instances] | None = None
         try:
-            results: list[Instances] | None
             results = version.detector.infer([item.image for item in batch])
             if len(results) != len(batch):
                 raise RuntimeError(f"{len(results)} answers for {len(batch)} images")
@@ -367,7 +373,7 @@ class Scheduler:
                 self._refuse(version, batch[0], error)
                 return
             self._note_split(version, batch, error)
-            results = None
+            results = None  # it may be of the wrong length
         if results is None:
             # Behind the handler, since in it the traceback still holds the failed batch's tensors.
             middle = len(batch) // 2
@@ -432,13 +438,3 @@ def _inference_failed() -> InternalError:
     return InternalError(
         "inference_failed", "The model failed on this image. The server's log has the reason."
     )
-
-
-class NoObserver:
-    """Counts nothing."""
-
-    def batch_done(self, batch: BatchRecord) -> None:
-        """Ignored."""
-
-    def out_of_memory(self, model: str, action: str) -> Any:
-        """Ignored."""

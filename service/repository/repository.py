@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,8 +169,13 @@ class Repository:
                 "unknown_reload", f"There is no reload {job_id!r}; the last {KEPT_JOBS} are kept."
             ) from None
 
-    def start_reload(self, model: ServedModel, source: ModelSource) -> ReloadJob:
-        """Begin to load ``source`` as the next version of ``model``, on a thread of its own.
+    def start_reload(
+        self, model: ServedModel, choose: Callable[[ModelSource], ModelSource]
+    ) -> ReloadJob:
+        """Begin to load the next version of ``model``, on a thread of its own.
+
+        Args:
+            choose: from the files of the current version those of the next.
 
         Raises:
             Conflict: a reload of that model is running.
@@ -181,6 +186,11 @@ class Repository:
                 f"A reload of {model.name!r} is running. Wait for it, then try again.",
                 model=model.name,
             )
+        try:
+            source = choose(model.source)
+        except BaseException:
+            model.reloading.release()
+            raise
         job = ReloadJob(uuid.uuid4().hex, model.name, previous_version=model.current.label)
         self._jobs[job.id] = job
         while len(self._jobs) > KEPT_JOBS:
@@ -227,8 +237,8 @@ class Repository:
         """Check on the model thread; a detector that is refused gives its memory back."""
         try:
             self._scheduler.call(lambda: check(detector)).result()
-        except ModelError:
-            self._scheduler.call(detector.close).result()
+        except Exception:
+            self._scheduler.call(detector.close)
             raise
 
     def _retire(self, version: ModelVersion, job: ReloadJob) -> None:

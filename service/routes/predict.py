@@ -110,14 +110,14 @@ def _refusal(answers: list[ImageAnswer], uploads: list[Upload]) -> ApiError:
         {"image": answer.name, **error.body()}
         for answer, error in zip(answers, errors, strict=True)
     ]
-    same = len({error.status for error in errors}) == 1
     refusal = Unprocessable(
         errors[0].code if len({error.code for error in errors}) == 1 else "no_usable_image",
         f"None of the {len(errors)} images can be used; the first: {errors[0].message}",
         errors=details,
     )
-    if same:
-        refusal.status = errors[0].status
+    # A fault of ours among them weighs more: the client may try again.
+    statuses = {error.status for error in errors}
+    refusal.status = statuses.pop() if len(statuses) == 1 else 422 if max(statuses) < 500 else 500
     return refusal
 
 

@@ -43,14 +43,13 @@ def _parameters() -> list[dict[str, Any]]:
     parameters = []
     for name, schema in properties.items():
         description = schema.pop("description")
-        examples = schema.pop("examples", None)
-        schema.pop("title", None)
-        schema.pop("default", None)
+        for key in ("title", "default", "examples"):
+            schema.pop(key, None)
+        # A query parameter is left out, not null.
+        schema = next((s for s in schema.get("anyOf", []) if s != {"type": "null"}), schema)
         parameter = {
             "name": name, "in": "query", "required": False, "description": description, "schema": schema,
         }  # fmt: skip
-        if examples:
-            parameter["examples"] = {"example": {"value": examples[0]}}
         parameters.append(parameter)
     return parameters
 

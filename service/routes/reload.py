@@ -13,9 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import ApiError, Unprocessable
-from service.repository.repository import ModelSource, ReloadJob, ServedModel
+from service.repository.repository import ModelSource, ReloadJob
 from service.routes import answer_docs, error_docs, runtime_of
-from service.runtime import Runtime
 from service.schemas.answers import ReloadAnswer, ReloadRequest
 from service.security import resolve_under
 from service.uploads import UploadLimits, parse_json, read_body
@@ -67,7 +66,9 @@ async def reload(request: Request) -> Response:
     runtime.admin.check(request)
     wanted = _parse(await read_body(request, LIMITS))
     model = runtime.repository.get(wanted.model)
-    job = runtime.repository.start_reload(model, _source(runtime, model, wanted))
+    job = runtime.repository.start_reload(
+        model, lambda current: _source(runtime.model_root, current, wanted)
+    )
     if not wanted.wait:
         return _json(job, status=202)
     await asyncio.get_running_loop().run_in_executor(None, job.finished.wait)
@@ -104,9 +105,8 @@ def _parse(body: bytes) -> ReloadRequest:
         ) from None
 
 
-def _source(runtime: Runtime, model: ServedModel, wanted: ReloadRequest) -> ModelSource:
+def _source(root: Path, current: ModelSource, wanted: ReloadRequest) -> ModelSource:
     """The files to load: those of the request, under the model root, else the model's own."""
-    root, current = runtime.model_root, model.source
     if wanted.weights is None and wanted.config is None and wanted.labels is None:
         return current
 
@@ -125,7 +125,8 @@ def _source(runtime: Runtime, model: ServedModel, wanted: ReloadRequest) -> Mode
 
 def _named(error: ApiError, job: ReloadJob) -> ApiError:
     """The error of a reload, with the id of the reload and what goes on serving."""
-    error.details = error.details | {"reload": job.id, "serving_version": job.previous_version}
+    serving = job.version or job.previous_version
+    error.details = error.details | {"reload": job.id, "serving_version": serving}
     return error
 
 

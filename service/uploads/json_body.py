@@ -53,7 +53,7 @@ def parse_json(body: bytes, limits: UploadLimits) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise BadRequest("malformed_json", f"The body is not valid JSON: {error}.") from None
     if not isinstance(parsed, dict):
-        raise BadRequest("malformed_json", f"The JSON body is not an object. {_SHAPE}")
+        raise BadRequest("malformed_json", "The JSON body is not an object.")
     return parsed
 
 

@@ -23,7 +23,7 @@ from models import Instances, build_model, load_config
 from models.structures import Boxes, RotatedBoxes, pairwise_iou, pairwise_iou_rotated
 from models.transforms import resize_image, resized_size
 
-GOLDEN = Path(__file__).parent / "data" / "golden"
+GOLDEN = Path(__file__).parent.parent / "data" / "golden"
 NOT_SEEDED = ("anchor_generator.", "pixel_mean", "pixel_std", "num_batches_tracked")
 
 
@@ -109,10 +109,11 @@ def run_case(name: str) -> GoldenRun:
         bgr = resize_image(rgb, *size)[:, :, ::-1]
         tensor = torch.from_numpy(np.ascontiguousarray(bgr.transpose(2, 0, 1)))
         inputs.append({"image": tensor, "height": height, "width": width})
+    features: dict[str, Tensor] = {}
+    proposals: list[Instances] = []
+    model.backbone.register_forward_hook(lambda _, __, output: features.update(output))
+    model.proposal_generator.register_forward_hook(lambda _, __, out: proposals.extend(out[0]))
     with torch.inference_mode():
-        images = model.preprocess_image(inputs)
-        features = model.backbone(images.tensor)
-        proposals, _ = model.proposal_generator(images, features)
         instances = [answer["instances"] for answer in model(inputs)]
     parameters = {
         name: list(value.shape)

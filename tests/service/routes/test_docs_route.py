@@ -1,0 +1,167 @@
+"""/docs without a network, and an OpenAPI document that holds."""
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from fake_server import Serve, Served
+from pycocotools import mask as coco
+
+from service.schemas.answers import ErrorAnswer, PredictAnswer
+from service.schemas.options import PredictOptions
+
+pytestmark = pytest.mark.anyio
+
+
+class Assets(HTMLParser):
+    """Every address that a page loads."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value for name, value in attrs if name in ("src", "href") and value]
+
+
+async def document(served: Served) -> dict[str, Any]:
+    response = await served.client.get("/openapi.json")
+    assert response.status_code == 200
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def operations(openapi: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in openapi["paths"].items():
+        for method, operation in item.items():
+            yield path, method, operation
+
+
+def nodes(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object within a document."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from nodes(item)
+
+
+def media(responses: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for status, response in responses.items():
+        for content in response.get("content", {}).values():
+            yield int(status), content
+
+
+async def test_the_page_loads_nothing_from_elsewhere(serve: Serve) -> None:
+    client = serve().client
+    page = await client.get("/docs")
+    assert page.status_code == 200
+    addresses = Assets(page.text).addresses
+    assert any(address.endswith(".js") for address in addresses)
+    assert any(address.endswith(".css") for address in addresses)
+    for address in addresses:
+        assert urlsplit(address).netloc == ""
+        asset: httpx.Response = await client.get(address)
+        assert asset.status_code == 200
+        assert asset.content
+    assert not re.search(r"https?://(?!localhost)", page.text)
+
+
+async def test_every_reference_resolves(serve: Serve) -> None:
+    openapi = await document(serve())
+    references = {node["$ref"] for node in nodes(openapi) if "$ref" in node}
+    assert references
+    for reference in references:
+        found: Any = openapi
+        root, *steps = reference.split("/")
+        assert root == "#"
+        for step in steps:
+            found = found[step]
+
+
+async def test_it_is_openapi_3_1_with_all_that_is_required(serve: Serve) -> None:
+    openapi = await document(serve())
+    assert openapi["openapi"].startswith("3.1.")
+    assert openapi["info"]["title"] == "detserve"
+    assert openapi["info"]["version"]
+    ids = [operation["operationId"] for _, _, operation in operations(openapi)]
+    assert len(ids) == len(set(ids))
+    for path, method, operation in operations(openapi):
+        assert method in {"get", "post"}
+        assert operation["responses"]
+        for status, response in operation["responses"].items():
+            assert re.fullmatch(r"[1-5]\d\d", status)
+            assert response["description"]
+        parameters = operation.get("parameters", [])
+        keys = [(parameter["in"], parameter["name"]) for parameter in parameters]
+        assert len(keys) == len(set(keys))
+        assert all("schema" in parameter for parameter in parameters)
+        templated = set(re.findall(r"{(\w+)}", path))
+        assert {name for place, name in keys if place == "path"} == templated
+
+
+async def test_every_operation_says_what_it_does(serve: Serve) -> None:
+    for _, _, operation in operations(await document(serve())):
+        assert operation["summary"]
+        assert operation["description"]
+        assert operation["tags"]
+
+
+async def test_every_route_is_documented(serve: Serve) -> None:
+    paths = (await document(serve()))["paths"]
+    assert set(paths) == {
+        "/predict", "/models", "/models/{name}", "/reload", "/reload/{job_id}", "/livez",
+        "/readyz", "/metrics",
+    }  # fmt: skip
+
+
+async def test_every_example_of_an_error_is_one_under_its_own_code(serve: Serve) -> None:
+    number = 0
+    for _, _, operation in operations(await document(serve())):
+        for status, content in media(operation["responses"]):
+            for code, example in content.get("examples", {}).items():
+                assert status >= 400
+                assert ErrorAnswer.model_validate(example["value"]).error.code == code
+                number += 1
+    assert number > 15
+
+
+async def test_the_example_of_an_answer_is_one_and_its_masks_decode(serve: Serve) -> None:
+    openapi = await document(serve())
+    responses = openapi["paths"]["/predict"]["post"]["responses"]
+    example = responses["200"]["content"]["application/json"]["example"]
+    answer = PredictAnswer.model_validate(example)
+    first = answer.predictions[0]
+    assert first.instances is not None
+    assert first.instances.masks is not None
+    for mask in first.instances.masks:
+        assert mask.size == [first.image.height, first.image.width]
+        assert coco.decode({"size": mask.size, "counts": mask.counts.encode()}).any()
+
+
+async def test_the_example_of_a_request_is_answered(serve: Serve) -> None:
+    served = serve()
+    openapi = await document(served)
+    body = openapi["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+    response = await served.client.post("/predict", json=body["example"])
+    PredictAnswer.model_validate(response.json())
+    assert response.status_code == 200
+
+
+async def test_the_examples_of_a_reload_are_taken(serve: Serve) -> None:
+    served = serve()
+    body = (await document(served))["paths"]["/reload"]["post"]["requestBody"]["content"]
+    for example in body["application/json"]["examples"].values():
+        assert (await served.client.post("/reload", json=example["value"])).status_code == 200
+
+
+async def test_every_option_is_a_documented_parameter(serve: Serve) -> None:
+    parameters = (await document(serve()))["paths"]["/predict"]["post"]["parameters"]
+    assert [parameter["name"] for parameter in parameters] == list(PredictOptions.model_fields)
+    assert all(parameter["description"] for parameter in parameters)

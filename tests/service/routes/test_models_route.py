@@ -1,0 +1,68 @@
+"""GET /models and /models/{name}."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+from fake_server import Serve
+
+from service.schemas.answers import ErrorAnswer, ModelAnswer, ModelsAnswer
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_list_names_the_default_and_describes_each(serve: Serve) -> None:
+    response = await serve().client.get("/models")
+    answer = ModelsAnswer.model_validate(response.json())
+    assert answer.default == "shapes"
+    assert [model.name for model in answer.models] == ["shapes"]
+
+
+async def test_a_model_tells_its_classes_thresholds_sizes_and_weights(serve: Serve) -> None:
+    response = await serve().client.get("/models/shapes")
+    model = ModelAnswer.model_validate(response.json())
+    assert (model.version, model.state, model.task) == ("1", "ready", "instance_segmentation")
+    assert [(kind.id, kind.name) for kind in model.classes] == [
+        (0, "disc"), (1, "square"), (2, "star, red"), (3, "1"),
+    ]  # fmt: skip
+    assert len({kind.color for kind in model.classes}) == 4
+    assert model.class_names_source == "labels.txt"
+    assert model.thresholds.model_dump() == {"score": 0.05, "nms": 0.5, "max_detections": 100}
+    assert model.input.model_dump() == {"format": "BGR", "min_size": 64, "max_size": 128}
+    assert model.weights.model_dump() == {"file": "model_final.pth", "sha256": f"{1:064x}"}
+    assert model.load_report == {"missing": []}
+
+
+async def test_the_time_of_loading_is_utc_and_not_in_the_future(serve: Serve) -> None:
+    model = (await serve().client.get("/models/shapes")).json()
+    loaded = datetime.fromisoformat(model["loaded_at"])
+    assert loaded.utcoffset() is not None
+    assert loaded <= datetime.now(UTC)
+
+
+async def test_an_unknown_model_is_404(serve: Serve) -> None:
+    response = await serve().client.get("/models/car")
+    assert response.status_code == 404
+    error = ErrorAnswer.model_validate(response.json()).error
+    assert error.code == "unknown_model"
+    assert error.details == {"models": ["shapes"]}
+
+
+async def test_a_reload_is_seen_and_then_the_new_version(serve: Serve) -> None:
+    served = serve()
+    served.loader.go.clear()
+    job_id = (await served.client.post("/reload", json={"wait": False})).json()["id"]
+    assert (await served.client.get("/models/shapes")).json()["state"] == "reloading"
+    served.loader.go.set()
+    job = served.runtime.repository.job(job_id)
+    assert await asyncio.to_thread(job.finished.wait, 20)
+    model = (await served.client.get("/models/shapes")).json()
+    assert (model["state"], model["version"]) == ("ready", "2")
+
+
+async def test_before_a_model_is_loaded_the_answer_is_503(serve: Serve) -> None:
+    served = serve(load=False)
+    for path in ("/models", "/models/shapes"):
+        response = await served.client.get(path)
+        assert response.status_code == 503
+        assert response.json()["error"]["code"] == "not_ready"

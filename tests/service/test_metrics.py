@@ -1,0 +1,268 @@
+"""Metrics: names, labels and buckets as dashboards expect them, and how many series there are."""
+
+import httpx
+import pytest
+from fake_detector import FakeDetector, picture
+from fake_server import Serve, Served
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.inference.scheduler import BatchRecord
+from service.metrics import Metrics
+from service.repository.version import ModelVersion
+
+HTTP_SECONDS = (
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 30,
+)  # fmt: skip
+STAGE_SECONDS = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5,
+)  # fmt: skip
+QUEUE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+BYTES = (4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+
+# Name without the prefix: (type, labels). Counters are families without their _total.
+FAMILIES = {
+    "build_info": ("gauge", {"version", "torch", "torchvision", "cuda"}),
+    "http_requests": ("counter", {"method", "route", "code"}),
+    "http_request_duration_seconds": ("histogram", {"method", "route"}),
+    "http_requests_in_progress": ("gauge", {"route"}),
+    "http_request_size_bytes": ("histogram", {"route"}),
+    "http_response_size_bytes": ("histogram", {"route"}),
+    "predictions": ("counter", {"model", "version", "outcome"}),
+    "queue_depth": ("gauge", {"model"}),
+    "queue_capacity": ("gauge", {"model"}),
+    "queue_bytes": ("gauge", {"model"}),
+    "queue_wait_seconds": ("histogram", {"model"}),
+    "stage_duration_seconds": ("histogram", {"model", "stage"}),
+    "batch_size": ("histogram", {"model"}),
+    "batch_padding_ratio": ("histogram", {"model"}),
+    "batch_dispatch": ("counter", {"model", "reason"}),
+    "detections_per_image": ("histogram", {"model", "version"}),
+    "detection_score": ("histogram", {"model", "version"}),
+    "model_info": ("gauge", {"model", "version", "arch", "weights_sha12", "dtype", "device"}),
+    "model_ready": ("gauge", {"model", "version"}),
+    "model_loaded_timestamp_seconds": ("gauge", {"model", "version"}),
+    "model_inflight": ("gauge", {"model", "version"}),
+    "model_reloads": ("counter", {"model", "outcome"}),
+    "model_reload_duration_seconds": ("histogram", {"model", "phase"}),
+    "oom": ("counter", {"model", "action"}),
+    "gpu_memory_bytes": ("gauge", {"device", "kind"}),
+    "model_thread_heartbeat_timestamp_seconds": ("gauge", {"model"}),
+}
+BUCKETS = {
+    "http_request_duration_seconds": HTTP_SECONDS,
+    "http_request_size_bytes": BYTES,
+    "http_response_size_bytes": BYTES,
+    "queue_wait_seconds": QUEUE_SECONDS,
+    "stage_duration_seconds": STAGE_SECONDS,
+    "batch_size": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32),
+    "batch_padding_ratio": (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75),
+    "detections_per_image": (0, 1, 2, 5, 10, 20, 50, 100, 200, 300),
+    "detection_score": (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1),
+    "model_reload_duration_seconds": (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+}
+
+
+def families(metrics: Metrics) -> dict[str, Metric]:
+    text = metrics.render().decode()
+    return {
+        family.name.removeprefix("detserve_"): family
+        for family in text_string_to_metric_families(text)
+    }
+
+
+def series(metrics: Metrics) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items())))
+        for family in families(metrics).values()
+        for sample in family.samples
+    }
+
+
+async def reload(served: Served) -> httpx.Response:
+    return await served.client.post("/reload", json={})
+
+
+async def predict(served: Served, mark: int = 1) -> httpx.Response:
+    return await served.client.post("/predict", files={"images": ("a.png", picture(mark))})
+
+
+@pytest.fixture
+async def used(serve: Serve) -> Served:
+    """A server that has predicted and reloaded."""
+    served = serve()
+    assert (await predict(served)).status_code == 200
+    assert (await reload(served)).status_code == 200
+    return served
+
+
+@pytest.mark.anyio
+async def test_the_text_is_prometheus_with_the_names_types_and_labels_of_the_dashboards(
+    used: Served,
+) -> None:
+    found = {
+        name: (
+            family.type,
+            {label for sample in family.samples for label in sample.labels} - {"le"},
+        )
+        for name, family in families(used.runtime.metrics).items()
+        if not name.endswith("_created")
+    }
+    no_samples_without_a_gpu = {"gpu_memory_bytes": ("gauge", set())}
+    assert found == FAMILIES | no_samples_without_a_gpu
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", BUCKETS)
+async def test_buckets_are_those_of_the_dashboards(used: Served, name: str) -> None:
+    family = families(used.runtime.metrics)[name]
+    limits = {float(sample.labels["le"]) for sample in family.samples if "le" in sample.labels}
+    assert sorted(limits) == [*BUCKETS[name], float("inf")]
+
+
+def test_every_family_says_what_it_is() -> None:
+    assert all(family.documentation for family in families(Metrics()).values())
+
+
+def test_the_series_of_a_model_exist_at_zero_before_the_first_request(serve: Serve) -> None:
+    served = serve()
+    for outcome in (
+        "ok", "invalid_image", "too_large", "queue_full", "deadline", "disconnected", "oom", "error",
+    ):  # fmt: skip
+        labels = {"model": "shapes", "version": "1", "outcome": outcome}
+        assert served.metric("predictions_total", **labels) == 0
+    for reason in ("full", "timeout", "idle", "pixels"):
+        assert served.metric("batch_dispatch_total", model="shapes", reason=reason) == 0
+    for outcome in ("swapped", "load_failed", "validation_failed"):
+        assert served.metric("model_reloads_total", model="shapes", outcome=outcome) == 0
+    assert served.metric("queue_depth", model="shapes") == 0
+    assert served.metric("queue_capacity", model="shapes") == 128
+    assert served.metric("oom_total", model="shapes", action="split") == 0
+
+
+@pytest.mark.anyio
+async def test_a_request_is_counted_where_it_belongs(serve: Serve) -> None:
+    served = serve()
+    await predict(served)
+    served.runtime.scheduler.call(lambda: None).result()  # behind the report of the batch
+    http = {"method": "POST", "route": "/predict"}
+    assert served.metric("http_requests_total", **http, code="200") == 1
+    assert served.metric("http_request_duration_seconds_count", **http) == 1
+    assert served.metric("http_requests_in_progress", route="/predict") == 0
+    assert (served.metric("http_request_size_bytes_sum", route="/predict") or 0) > 100
+    assert (served.metric("http_response_size_bytes_sum", route="/predict") or 0) > 100
+    model = {"model": "shapes"}
+    assert served.metric("batch_dispatch_total", **model, reason="idle") == 1
+    assert served.metric("batch_size_sum", **model) == 1
+    assert served.metric("queue_wait_seconds_count", **model) == 1
+    assert served.metric("stage_duration_seconds_count", **model, stage="inference") == 1
+    labels = {"version": "1", "outcome": "ok"}
+    assert served.metric("predictions_total", **model, **labels) == 1
+
+
+@pytest.mark.anyio
+async def test_nothing_that_clients_send_makes_new_series(serve: Serve) -> None:
+    served = serve()
+
+    async def everything(salt: str) -> None:
+        client = served.client
+        await client.get(f"/no/such/{salt}")
+        await client.get(f"/models/{salt}")
+        await client.get(f"/reload/{salt}")
+        await client.get(f"/static-offline-docs/{salt}")
+        await client.request(f"BREW{salt.upper()}", "/predict")
+        file = {f"images{salt}": (f"{salt}.png", picture(1))}
+        await client.post("/predict", files=file)
+        good = {"images": (f"{salt}.png", picture(1))}
+        headers = {"X-Request-ID": salt}
+        await client.post("/predict", files=good, headers=headers)
+        for option in ("model", "classes", "masks", salt):
+            await client.post("/predict", files=good, params={option: salt})
+        await client.post("/reload", json={"model": salt})
+        await client.post("/reload", json={"weights": f"{salt}.pth", "labels": f"../{salt}"})
+
+    await everything("a")
+    before = series(served.runtime.metrics)
+    for salt in ("b", "c", "d"):
+        await everything(salt)
+    assert series(served.runtime.metrics) == before
+
+
+@pytest.mark.anyio
+async def test_probes_are_left_out(serve: Serve) -> None:
+    served = serve()
+    before = series(served.runtime.metrics)
+    for path in ("/livez", "/readyz", "/metrics"):
+        assert (await served.client.get(path)).status_code == 200
+    assert series(served.runtime.metrics) == before
+
+
+@pytest.mark.anyio
+async def test_a_retired_version_leaves_only_its_counters(serve: Serve) -> None:
+    served = serve()
+    await predict(served)
+    assert (await reload(served)).status_code == 200
+    await predict(served)
+    old = {name for name, labels in series(served.runtime.metrics) if ("version", "1") in labels}
+    assert old <= {"detserve_predictions_total", "detserve_predictions_created"}
+    assert served.metric("model_ready", model="shapes", version="2") == 1
+    assert served.metric("detection_score_count", model="shapes", version="2") == 3
+
+
+def test_during_a_drain_both_versions_are_shown_and_one_is_ready() -> None:
+    metrics = Metrics()
+    old, new = (ModelVersion("shapes", n, FakeDetector(n)) for n in (1, 2))
+    metrics.version_ready(old)
+    old.acquire()
+    metrics.version_ready(new)
+    value = metrics.registry.get_sample_value
+    for version, ready, inflight in (("1", 0, 1), ("2", 1, 0)):
+        labels = {"model": "shapes", "version": version}
+        assert value("detserve_model_ready", labels) == ready
+        assert value("detserve_model_inflight", labels) == inflight
+    metrics.version_closed(old)
+    assert value("detserve_model_inflight", {"model": "shapes", "version": "1"}) is None
+
+
+def test_the_info_of_a_model_tells_its_weights_and_device() -> None:
+    metrics = Metrics()
+    metrics.version_ready(ModelVersion("shapes", 1, FakeDetector(weights_sha256="ab" * 32)))
+    labels = {
+        "model": "shapes", "version": "1", "arch": "FakeRCNN", "weights_sha12": "ab" * 6,
+        "dtype": "float32", "device": "cpu",
+    }  # fmt: skip
+    assert metrics.registry.get_sample_value("detserve_model_info", labels) == 1
+
+
+def test_a_reload_is_counted_by_outcome_and_timed_by_phase() -> None:
+    metrics = Metrics()
+    metrics.reload_done("shapes", "load_failed", {"load": 0.2})
+    value = metrics.registry.get_sample_value
+    labels = {"model": "shapes", "outcome": "load_failed"}
+    assert value("detserve_model_reloads_total", labels) == 1
+    labels = {"model": "shapes", "phase": "load"}
+    assert value("detserve_model_reload_duration_seconds_sum", labels) == 0.2
+
+
+def test_a_batch_is_counted_with_the_wait_of_each_image() -> None:
+    metrics = Metrics()
+    metrics.batch_done(BatchRecord("shapes", "1", 2, 0.25, "full", [0.1, 0.3], 0.5))
+    value = metrics.registry.get_sample_value
+    labels = {"model": "shapes"}
+    assert value("detserve_batch_size_sum", labels) == 2
+    assert value("detserve_batch_padding_ratio_sum", labels) == 0.25
+    assert value("detserve_queue_wait_seconds_sum", labels) == pytest.approx(0.4)
+    assert value("detserve_queue_wait_seconds_count", labels) == 2
+    assert value("detserve_batch_dispatch_total", labels | {"reason": "full"}) == 1
+
+
+@pytest.mark.anyio
+async def test_two_apps_in_one_process_count_apart(serve: Serve) -> None:
+    first, second = serve(), serve(name="other")
+    await predict(first)
+    labels = {"version": "1", "outcome": "ok"}
+    assert first.metric("predictions_total", model="shapes", **labels) == 1
+    assert second.metric("predictions_total", model="other", **labels) == 0
+    assert second.metric("predictions_total", model="shapes", **labels) is None
+    http = {"method": "POST", "route": "/predict", "code": "200"}
+    assert second.metric("http_requests_total", **http) is None
