@@ -167,7 +167,7 @@ class Box2BoxTransformLinear:
         if self.normalize_by_size:
             deltas = deltas * (boxes[:, 2:3] - boxes[:, 0:1])
         centers = 0.5 * (boxes[:, :2] + boxes[:, 2:])
-        distances = deltas.view(len(boxes), -1, 4)
+        distances = deltas.view(len(boxes), deltas.shape[1] // 4, 4)
         low = centers[:, None] - distances[..., :2]
         high = centers[:, None] + distances[..., 2:]
         return torch.cat((low, high), dim=2).reshape(deltas.shape)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import RoIPool
 
 from models.errors import ConfigError
 from models.layers.roi_align import ROIAlign
@@ -42,6 +43,17 @@ def convert_boxes_to_pooler_format(
     return torch.cat((index.repeat_interleave(lengths)[:, None], boxes), dim=1)
 
 
+def _level_pooler(
+    pooler_type: str, output_size: tuple[int, int], scale: float, sampling_ratio: int
+) -> nn.Module:
+    if pooler_type == "ROIAlignRotated":
+        return ROIAlignRotated(output_size, scale, sampling_ratio)
+    if pooler_type == "ROIPool":
+        pool: nn.Module = RoIPool(output_size, scale)
+        return pool
+    return ROIAlign(output_size, scale, sampling_ratio, aligned=pooler_type == "ROIAlignV2")
+
+
 class ROIPooler(nn.Module):
     """Pools boxes from one or several feature maps.
 
@@ -49,7 +61,8 @@ class ROIPooler(nn.Module):
         output_size: side, or (height, width), of the pooled feature.
         scales: per feature map 1 / stride; powers of two, each half of the one before.
         sampling_ratio: see :class:`ROIAlign`.
-        pooler_type: "ROIAlignV2" (aligned), "ROIAlign", or "ROIAlignRotated" for rotated boxes.
+        pooler_type: "ROIAlignV2" (aligned), "ROIAlign", "ROIPool" (the maximum over whole pixels,
+            Girshick 2015), or "ROIAlignRotated" for rotated boxes.
         canonical_box_size: side in pixels of a box that is pooled from ``canonical_level``.
         canonical_level: log2 of that level's stride.
     """
@@ -68,10 +81,10 @@ class ROIPooler(nn.Module):
             output_size = (output_size, output_size)
         if len(output_size) != 2:
             raise ValueError(f"A pooler's output size has two sides, got {output_size}.")
-        if pooler_type not in {"ROIAlign", "ROIAlignV2", "ROIAlignRotated"}:
+        if pooler_type not in {"ROIAlign", "ROIAlignV2", "ROIPool", "ROIAlignRotated"}:
             raise ConfigError(
-                f"Pooler type {pooler_type!r} is not known; there are ROIAlignV2, ROIAlign and "
-                "ROIAlignRotated.",
+                f"Pooler type {pooler_type!r} is not known; there are ROIAlignV2, ROIAlign, ROIPool "
+                "and ROIAlignRotated.",
                 pooler_type=pooler_type,
             )
         levels = [-math.log2(scale) for scale in scales]
@@ -86,12 +99,7 @@ class ROIPooler(nn.Module):
         self.canonical_box_size = canonical_box_size
         self.canonical_level = canonical_level
         self.level_poolers = nn.ModuleList(
-            ROIAlignRotated(self.output_size, scale, sampling_ratio)
-            if pooler_type == "ROIAlignRotated"
-            else ROIAlign(
-                self.output_size, scale, sampling_ratio, aligned=pooler_type == "ROIAlignV2"
-            )
-            for scale in scales
+            _level_pooler(pooler_type, self.output_size, scale, sampling_ratio) for scale in scales
         )
 
     def forward(self, x: Sequence[Tensor], box_lists: Sequence[Boxes | RotatedBoxes]) -> Tensor:

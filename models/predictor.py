@@ -85,7 +85,7 @@ class Predictor:
             input_format=cfg.INPUT.FORMAT,
             min_size=cfg.INPUT.MIN_SIZE_TEST,
             max_size=cfg.INPUT.MAX_SIZE_TEST,
-            size_divisibility=self.model.backbone.size_divisibility,
+            size_divisibility=_size_divisibility(model),
         )
         self.report = report
 
@@ -145,7 +145,7 @@ class Predictor:
     def __call__(
         self, image: NDArray[np.uint8] | Image.Image, *, channel_order: ChannelOrder = "RGB"
     ) -> Instances:
-        """Detect in one picture.
+        """Detect in one picture; see :meth:`outputs` for models that give more, or no instances.
 
         Args:
             image: (H, W, 3) uint8, (H, W) uint8 grey, or a PIL image (its EXIF orientation is applied).
@@ -158,7 +158,31 @@ class Predictor:
         Raises:
             TypeError, ValueError: the picture has another type or shape.
         """
+        outputs = self.outputs(image, channel_order=channel_order)
+        if "instances" not in outputs:
+            raise TypeError(
+                f"This model gives {', '.join(outputs)} and no instances; use predictor.outputs(image)."
+            )
+        instances: Instances = outputs["instances"]
+        return instances
+
+    def outputs(
+        self, image: NDArray[np.uint8] | Image.Image, *, channel_order: ChannelOrder = "RGB"
+    ) -> dict[str, Any]:
+        """All that the model gives for one picture, on the CPU, in pixels of the picture.
+
+        Args and errors are those of a call.
+
+        Returns:
+            As the architecture has them ``instances``, ``proposals``, ``sem_seg`` (K, H, W) and
+            ``panoptic_seg``; see :class:`models.architectures.base.DetectionModel`.
+        """
         if isinstance(image, Image.Image):
+            if image.mode.startswith(("I", "F")):
+                raise TypeError(
+                    f"The PIL image has mode {image.mode}, more than 8 bits a channel; bring it to 0 to "
+                    "255 first, since PIL cuts off what is above."
+                )
             image = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
             channel_order = "RGB"
         image = _as_colour(image)
@@ -171,8 +195,20 @@ class Predictor:
             "width": width,
         }
         with torch.inference_mode():
-            instances: Instances = self.model([inputs])[0]["instances"]
-        return instances.to("cpu")
+            output: dict[str, Any] = self.model([inputs])[0]
+        return {
+            name: (value[0].cpu(), value[1]) if name == "panoptic_seg" else value.to("cpu")
+            for name, value in output.items()
+        }
+
+
+def _size_divisibility(model: nn.Module) -> int:
+    """The model's own or, as with Detectron2's models, its backbone's; 0 where neither says."""
+    for owner in (model, getattr(model, "backbone", None)):
+        value: Any = getattr(owner, "size_divisibility", None)
+        if value is not None:
+            return int(value)
+    return 0
 
 
 def _as_colour(image: Any) -> NDArray[np.uint8]:

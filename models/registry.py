@@ -18,8 +18,10 @@ class Registry:
     then selects it. What a registered component is called with stands beside each registry.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, key: str) -> None:
+        """``key`` is the config key that selects a component."""
         self.name = name
+        self.key = key
         self._components: dict[str, Callable[..., Any]] = {}
 
     def register(self) -> Callable[[T], T]:
@@ -43,9 +45,10 @@ class Registry:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise ConfigError(
-                f"The config asks for {name!r}, which is not in the {self.name} registry "
-                f"(known: {', '.join(known) or 'none'}).{hint} Register it before the model is built.",
-                registry=self.name,
+                f"{self.key} is {name!r}, which is not in the {self.name} registry "
+                f"(known: {', '.join(known) or 'none'}).{hint} A component of your own must be "
+                "registered first.",
+                key=self.key,
                 name=name,
                 known=known,
             ) from None

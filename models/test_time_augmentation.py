@@ -139,7 +139,7 @@ class DetectorWithTTA(nn.Module):
             raise ValueError(f"batch_size is at least 1, not {batch_size}.")
         self.cfg = cfg
         self.model: Any = model
-        self.tta_mapper = tta_mapper or DatasetMapperTTA(cfg)  # type: ignore[arg-type,call-arg]  # @configurable
+        self.tta_mapper = tta_mapper or DatasetMapperTTA(cfg)
         self.batch_size = batch_size
 
     def forward(self, batched_inputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -248,7 +248,7 @@ class GeneralizedRCNNWithTTA(DetectorWithTTA):
     def _predictor(self) -> Any:
         """The last box predictor, which has the thresholds."""
         heads = self.model.roi_heads
-        predictor = getattr(heads, "box_predictor", None)
+        predictor: Any = getattr(heads, "box_predictor", None)
         if isinstance(predictor, nn.ModuleList):
             predictor = predictor[-1]
         if predictor is None or len(predictor.box2box_transform.weights) != 4:

@@ -16,7 +16,8 @@ from prometheus_client.registry import Collector
 from service import __version__
 
 if TYPE_CHECKING:
-    from service.inference.scheduler import BatchRecord, Scheduler
+    from service.inference.scheduler import Scheduler
+    from service.inference.work import BatchRecord
     from service.repository.version import ModelVersion
 
 PREFIX = "detserve_"
@@ -53,7 +54,7 @@ RELOAD_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 OUTCOMES = (
     "ok", "invalid_image", "too_large", "queue_full", "deadline", "disconnected", "oom", "error",
 )  # fmt: skip
-RETIRED_KEPT = 5
+RETIRED_KEPT = 100
 RELOAD_OUTCOMES = ("swapped", "load_failed", "validation_failed")
 STAGES = ("decode", "inference", "encode")
 DISPATCH_REASONS = ("full", "timeout", "idle", "pixels")
@@ -93,6 +94,11 @@ class Metrics:
             "http_request_duration_seconds", "From the first byte of a request to the last of its answer.",
             HTTP_SECONDS, "method", "route",
         )  # fmt: skip
+        self.http_refused = counter(
+            "http_refused_total",
+            "Requests refused before the app: bad, slow or large heads.",
+            "code",
+        )
         self.http_in_progress = gauge(
             "http_requests_in_progress", "Requests not yet answered.", "route"
         )
@@ -223,7 +229,7 @@ class Metrics:
     def version_closed(self, version: ModelVersion) -> None:
         """Forget the series of a version that is gone.
 
-        Its counters stay until five more versions have gone, long enough to be scraped once more.
+        Its counters stay until a hundred more have gone, since what only grows must not end at once.
         """
         key = (version.model, version.label)
         labels = self._info_labels.pop(key, None)
@@ -242,6 +248,10 @@ class Metrics:
             oldest = self._retired.popleft()
             for outcome in OUTCOMES:
                 self.predictions.remove(*oldest, outcome)
+
+    def request_refused(self, status: int) -> None:
+        """The protocol refused a request before the app saw it."""
+        self.http_refused.labels(str(status)).inc()
 
     def reload_done(self, model: str, outcome: str, phases: dict[str, float]) -> None:
         """A reload ended."""

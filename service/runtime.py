@@ -15,6 +15,7 @@ from service.inference.scheduler import Scheduler
 from service.inference.threads import Workers, divide_cores
 from service.inference.torch_detector import load_torch_detector
 from service.metrics import Metrics
+from service.plugins import import_plugins
 from service.repository.repository import Loader, ModelSource, Repository
 from service.security import AdminGuard
 from service.settings import PRETRAINED, Settings
@@ -58,6 +59,7 @@ class Runtime:
                 max_frames=settings.max_frames,
                 max_scans=settings.max_scans,
             ),
+            max_request_pixels=settings.max_request_pixels,
             metrics=self.metrics,
         )
         self.upload_limits = UploadLimits(
@@ -90,6 +92,7 @@ class Runtime:
     def load(self) -> None:
         """Load the model that the settings name, or the embedded one. Raises :class:`models.ModelError`."""
         settings = self.settings
+        import_plugins(settings.plugins)
         config: Path | ZooModel | None = settings.config
         if settings.zoo is not None:
             config = zoo.get(settings.zoo)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from dotenv import dotenv_values
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.images.limits import PILLOW_MAX_PIXELS
 
@@ -16,12 +19,19 @@ PRETRAINED = Path(__file__).parent.parent / "models" / "pretrained" / "shapes"
 WEIGHTS_MISSING = "--zoo needs --weights too; detserve download NAME fetches the published file."
 
 
+def _paths(value: Any) -> Any:
+    """Paths with commas between them, as the environment and repeated flags give them."""
+    return [path for path in value.split(",") if path] if isinstance(value, str) else value
+
+
 class Settings(BaseSettings):
     """Settings of one server. Each field is ``DETSERVE_<NAME>`` and ``--<name>``."""
 
     model_config = SettingsConfigDict(
         env_prefix="DETSERVE_",
+        env_prefix_target="all",  # the other name of a field too, or a bare IMPORT would run code
         env_file=".env",
+        dotenv_filtering="only_existing",
         env_file_encoding="utf-8",
         extra="ignore",
         cli_kebab_case=True,
@@ -39,6 +49,12 @@ class Settings(BaseSettings):
     )
     weights: Path | None = Field(
         None, description="Checkpoint (.pth, .pkl, .safetensors) of that config or zoo model."
+    )
+    plugins: Annotated[list[Path], NoDecode, BeforeValidator(_paths)] = Field(
+        default_factory=list,
+        validation_alias="import",
+        description="Python files of yours that register backbones, heads or architectures; repeat "
+        "for several, or put commas between them.",
     )
     labels: Path | None = Field(
         None, description="Class names, one a line; default: labels.txt beside the config."
@@ -87,6 +103,9 @@ class Settings(BaseSettings):
     max_pixels: int = Field(
         50_000_000, ge=1, le=PILLOW_MAX_PIXELS, description="Pixels of one image."
     )
+    max_request_pixels: int = Field(
+        400_000_000, ge=1, description="Pixels of all images of one request together."
+    )
     max_side: int = Field(16_384, ge=1, description="Longer side of one image.")
     max_frames: int = Field(
         1000, ge=1, description="Frames of an animation or pages of a TIFF; the first is used."
@@ -110,6 +129,13 @@ class Settings(BaseSettings):
     )
     log_json: bool = Field(False, description="Log one JSON object per line.")
 
+    @field_validator("port", mode="before")
+    @classmethod
+    def _not_a_service_link(cls, value: Any) -> Any:
+        """Kubernetes sets DETSERVE_PORT=tcp://... in every pod beside a Service called detserve."""
+        is_link = isinstance(value, str) and value.startswith(("tcp://", "udp://"))
+        return 8000 if is_link else value
+
     @model_validator(mode="after")
     def _config_and_weights(self) -> Settings:
         if self.zoo is not None:
@@ -120,3 +146,22 @@ class Settings(BaseSettings):
         elif self.config is not None and self.weights is None:
             raise ValueError("--config needs --weights too: a model is a config and its weights.")
         return self
+
+
+def unknown_variables() -> list[str]:
+    """Names in the environment and in ``.env`` that look like a setting and are none: misspelt ones."""
+    prefix = str(Settings.model_config.get("env_prefix", ""))
+    known = {
+        (prefix + str(field.validation_alias or name)).upper()
+        for name, field in Settings.model_fields.items()
+    }
+    given = {*os.environ, *(dotenv_values(".env") if Path(".env").is_file() else ())}
+    # What Kubernetes adds for a Service called detserve.
+    links = re.compile(rf"{prefix}(SERVICE_|PORT_|[A-Z0-9_]*_(SERVICE|PORT)(_|$))")
+    return sorted(
+        name
+        for name in given
+        if name.upper().startswith(prefix)
+        and name.upper() not in known
+        and not links.match(name.upper())
+    )

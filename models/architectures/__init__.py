@@ -2,6 +2,7 @@
 
 from models.architectures.build import META_ARCH_REGISTRY, build_model
 from models.architectures.fcos import FCOS, FCOSHead
+from models.architectures.mmdet_detector import MMDetDetector
 from models.architectures.panoptic_fpn import PanopticFPN
 from models.architectures.proposal_network import ProposalNetwork
 from models.architectures.rcnn import GeneralizedRCNN
@@ -14,6 +15,7 @@ __all__ = [
     "META_ARCH_REGISTRY",
     "FCOSHead",
     "GeneralizedRCNN",
+    "MMDetDetector",
     "PanopticFPN",
     "ProposalNetwork",
     "RetinaNet",

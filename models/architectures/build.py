@@ -9,7 +9,7 @@ from models.config import Config
 from models.config.lazy_tags import LAZY_KEY
 from models.registry import Registry
 
-META_ARCH_REGISTRY = Registry("META_ARCH")
+META_ARCH_REGISTRY = Registry("META_ARCH", key="MODEL.META_ARCHITECTURE")
 """Called as ``obj(cfg)``; returns the whole model."""
 
 

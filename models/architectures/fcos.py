@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.architectures.build import META_ARCH_REGISTRY
 from models.architectures.dense_detector import DenseDetector, permute_to_N_HWA_K
 from models.architectures.retinanet import RetinaNetHead, run_tower
 from models.backbones import Backbone
@@ -18,9 +17,10 @@ from models.proposals import DefaultAnchorGenerator
 from models.structures import ImageList, Instances
 
 
-@META_ARCH_REGISTRY.register()
 class FCOS(DenseDetector):
     """Each cell predicts classes, the distances to the sides of its box, and how central it is.
+
+    No YAML config describes one, as in Detectron2: it is made from its keywords or a lazy config.
 
     Args:
         backbone: image batch -> feature maps.

@@ -72,6 +72,12 @@ def _allowed() -> dict[str, tuple[str, str]]:
 
 _ALLOWED = _allowed()
 
+_MMDET = {
+    f"detectron2.modeling{module}.{name}"
+    for module in ("", ".mmdet_wrapper")
+    for name in ("MMDetBackbone", "MMDetDetector")
+}
+
 
 def build_lazy_model(tree: Mapping[str, Any]) -> nn.Module:
     """The model that the call tree of a lazy config describes, without weights.
@@ -131,6 +137,14 @@ def instantiate(tree: Any, path: str = "model") -> Any:
 def _look_up(target: Any, path: str) -> Any:
     """Our component for one of Detectron2's names."""
     known = _ALLOWED.get(target) if isinstance(target, str) else None
+    if known is None and isinstance(target, str) and target in _MMDET:
+        raise ConfigError(
+            f"{path}: {target} would hand the config to mmdetection, which can then make anything, so "
+            "a file may not name it; nothing was imported or called. Build the module in Python and "
+            "register it (BACKBONE_REGISTRY, META_ARCH_REGISTRY).",
+            path=path,
+            target=target,
+        )
     if known is None:
         close = difflib.get_close_matches(str(target), _ALLOWED, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""

@@ -10,6 +10,7 @@ from models.backbones.fpn import (
     build_resnet_fpn_backbone,
     build_retinanet_resnet_fpn_backbone,
 )
+from models.backbones.mmdet_backbone import MMDetBackbone
 from models.backbones.regnet import AnyNet, RegNet
 from models.backbones.resnet import BasicBlock, BasicStem, BottleneckBlock, ResNet
 from models.backbones.resnet_from_config import build_resnet_backbone
@@ -25,6 +26,7 @@ __all__ = [
     "DeformBottleneckBlock",
     "LastLevelMaxPool",
     "LastLevelP6P7",
+    "MMDetBackbone",
     "RegNet",
     "ResNet",
     "build_backbone",

@@ -8,7 +8,7 @@ from models.errors import ConfigError
 from models.layers import ShapeSpec
 from models.registry import Registry
 
-BACKBONE_REGISTRY = Registry("BACKBONE")
+BACKBONE_REGISTRY = Registry("BACKBONE", key="MODEL.BACKBONE.NAME")
 """Called as ``obj(cfg, input_shape)`` with a :class:`ShapeSpec`; returns a :class:`Backbone`."""
 
 

@@ -57,7 +57,7 @@ class DeformBottleneckBlock(BottleneckBlock):
         # Without training it is a plain convolution: all taps in place.
         nn.init.zeros_(self.conv2_offset.weight)
         nn.init.zeros_(self.conv2_offset.bias)  # type: ignore[arg-type]  # it has one
-        self.conv2: nn.Module = DeformConv2d(
+        self.conv2 = DeformConv2d(
             bottleneck_channels,
             bottleneck_channels,
             3,

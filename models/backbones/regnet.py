@@ -42,7 +42,8 @@ class SimpleStem(CNNBlockBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H / 2, W / 2)."""
-        return self.af(self.bn(self.conv(x)))
+        out: Tensor = self.af(self.bn(self.conv(x)))
+        return out
 
 
 class SqueezeExcitation(nn.Module):
@@ -57,7 +58,8 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
-        return x * self.f_ex(self.avg_pool(x))
+        scales: Tensor = self.f_ex(self.avg_pool(x))
+        return x * scales
 
 
 class BottleneckTransform(nn.Module):
@@ -94,7 +96,8 @@ class BottleneckTransform(nn.Module):
         x = self.b_af(self.b_bn(self.b(x)))
         if self.se is not None:
             x = self.se(x)
-        return self.c_bn(self.c(x))
+        out: Tensor = self.c_bn(self.c(x))
+        return out
 
 
 class ResBottleneckBlock(CNNBlockBase):
@@ -124,7 +127,8 @@ class ResBottleneckBlock(CNNBlockBase):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H / stride, W / stride)."""
         shortcut = x if self.proj is None else self.bn(self.proj(x))
-        return self.af(shortcut + self.f(x))
+        out: Tensor = self.af(shortcut + self.f(x))
+        return out
 
 
 class AnyNet(Backbone):

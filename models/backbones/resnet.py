@@ -90,7 +90,7 @@ class BottleneckBlock(CNNBlockBase):
         )
         stride_1x1, stride_3x3 = (stride, 1) if stride_in_1x1 else (1, stride)
         self.conv1 = _conv_norm(in_channels, bottleneck_channels, 1, norm, stride=stride_1x1)
-        self.conv2 = _conv_norm(
+        self.conv2: nn.Module = _conv_norm(  # a subclass may replace it
             bottleneck_channels,
             bottleneck_channels,
             3,

@@ -23,6 +23,11 @@ def build_resnet_backbone(cfg: Config, input_shape: ShapeSpec) -> ResNet:
             f"MODEL.RESNETS.DEPTH is {depth}; there are {', '.join(map(str, BLOCKS_PER_STAGE))}.",
             key="MODEL.RESNETS.DEPTH",
         )
+    if resnets.RES5_DILATION not in {1, 2}:
+        raise ConfigError(
+            f"MODEL.RESNETS.RES5_DILATION is {resnets.RES5_DILATION}; it is 1 or 2.",
+            key="MODEL.RESNETS.RES5_DILATION",
+        )
     deformable: list[bool] = resnets.DEFORM_ON_PER_STAGE
     if depth < 50 and (resnets.NUM_GROUPS != 1 or resnets.RES5_DILATION != 1 or any(deformable)):
         raise ConfigError(

@@ -15,7 +15,7 @@ from models.layers import Conv2d, ShapeSpec, get_norm
 from models.layers.weight_init import c2_msra_fill, c2_xavier_fill
 from models.registry import Registry
 
-ROI_BOX_HEAD_REGISTRY = Registry("ROI_BOX_HEAD")
+ROI_BOX_HEAD_REGISTRY = Registry("ROI_BOX_HEAD", key="MODEL.ROI_BOX_HEAD.NAME")
 """Called as ``obj(cfg, input_shape)``; returns a module with an ``output_shape``."""
 
 

@@ -100,7 +100,8 @@ class CascadeROIHeads(StandardROIHeads):
         image_sizes = [p.image_size for p in proposals]
         scores_per_stage: list[list[Tensor]] = []
         boxes: list[Tensor] = []
-        stages = zip(self.box_head, self.box_predictor, strict=True)
+        heads: Any = self.box_head
+        stages = zip(heads, self.box_predictor, strict=True)
         for stage, (head, predictor) in enumerate(stages):
             if stage > 0:
                 proposals = _as_proposals(boxes, image_sizes)

@@ -16,7 +16,7 @@ from models.registry import Registry
 from models.structures import Instances
 from models.structures.keypoints import heatmaps_to_keypoints
 
-ROI_KEYPOINT_HEAD_REGISTRY = Registry("ROI_KEYPOINT_HEAD")
+ROI_KEYPOINT_HEAD_REGISTRY = Registry("ROI_KEYPOINT_HEAD", key="MODEL.ROI_KEYPOINT_HEAD.NAME")
 """Called as ``obj(cfg, input_shape)``; returns a module like :class:`BaseKeypointRCNNHead`."""
 
 

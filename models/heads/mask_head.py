@@ -17,7 +17,7 @@ from models.layers.weight_init import c2_msra_fill
 from models.registry import Registry
 from models.structures import Instances
 
-ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD")
+ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD", key="MODEL.ROI_MASK_HEAD.NAME")
 """Called as ``obj(cfg, input_shape)``; returns a module like :class:`BaseMaskRCNNHead`."""
 
 

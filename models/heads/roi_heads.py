@@ -20,7 +20,7 @@ from models.poolers import ROIPooler
 from models.registry import Registry
 from models.structures import ImageList, Instances
 
-ROI_HEADS_REGISTRY = Registry("ROI_HEADS")
+ROI_HEADS_REGISTRY = Registry("ROI_HEADS", key="MODEL.ROI_HEADS.NAME")
 """Called as ``obj(cfg, input_shape)`` with the backbone's output shape; returns :class:`ROIHeads`."""
 
 
@@ -268,9 +268,7 @@ class StandardROIHeads(ROIHeads):
         instances: list[Instances] = self.box_predictor.inference(predictions, proposals)[0]
         return instances
 
-    def keypoint_logits(
-        self, features: Mapping[str, Tensor], instances: list[Instances]
-    ) -> Tensor:
+    def keypoint_logits(self, features: Mapping[str, Tensor], instances: list[Instances]) -> Tensor:
         """Keypoint heatmaps (R, K, S, S) over the ``pred_boxes`` of all images."""
         regions = self._regions(
             self.keypoint_pooler, self.keypoint_in_features, features, instances
@@ -288,7 +286,10 @@ class StandardROIHeads(ROIHeads):
         """What a head takes: pooled regions, or the feature maps if it pools by itself."""
         if pooler is None:
             return {name: features[name] for name in names}
-        return pooler([features[name] for name in names], [x.pred_boxes for x in instances])
+        pooled: Tensor = pooler(
+            [features[name] for name in names], [x.pred_boxes for x in instances]
+        )
+        return pooled
 
 
 def build_roi_heads(cfg: Config, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:

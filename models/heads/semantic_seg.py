@@ -16,7 +16,7 @@ from models.layers.batch_norm import Norm
 from models.layers.weight_init import c2_msra_fill
 from models.registry import Registry
 
-SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS")
+SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS", key="MODEL.SEM_SEG_HEAD.NAME")
 """Called as ``obj(cfg, input_shape)`` with the backbone's output shape; returns a module."""
 
 

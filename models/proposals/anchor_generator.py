@@ -16,7 +16,7 @@ from models.layers import ShapeSpec
 from models.registry import Registry
 from models.structures import Boxes
 
-ANCHOR_GENERATOR_REGISTRY = Registry("ANCHOR_GENERATOR")
+ANCHOR_GENERATOR_REGISTRY = Registry("ANCHOR_GENERATOR", key="MODEL.ANCHOR_GENERATOR.NAME")
 """Called as ``obj(cfg, input_shape)`` with a list of :class:`ShapeSpec`, one per feature map."""
 
 

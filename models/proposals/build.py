@@ -10,7 +10,7 @@ from models.config import Config
 from models.layers import ShapeSpec
 from models.registry import Registry
 
-PROPOSAL_GENERATOR_REGISTRY = Registry("PROPOSAL_GENERATOR")
+PROPOSAL_GENERATOR_REGISTRY = Registry("PROPOSAL_GENERATOR", key="MODEL.PROPOSAL_GENERATOR.NAME")
 """Called as ``obj(cfg, input_shape)`` with the backbone's output shape; returns a module."""
 
 

@@ -21,7 +21,7 @@ from models.proposals.selection import find_top_rpn_proposals
 from models.registry import Registry
 from models.structures import ImageList, Instances
 
-RPN_HEAD_REGISTRY = Registry("RPN_HEAD")
+RPN_HEAD_REGISTRY = Registry("RPN_HEAD", key="MODEL.RPN.HEAD_NAME")
 """Called as ``obj(cfg, input_shape)`` with a list of :class:`ShapeSpec`, one per feature map."""
 
 

@@ -77,6 +77,14 @@ def predict(
     classes: Annotated[
         list[str] | None, typer.Option(help="Only these classes, names or ids.")
     ] = None,
+    tta: Annotated[
+        str,
+        typer.Option(help="Test-time augmentation: none, flip, full, or sizes such as 400,600."),
+    ] = "none",
+    plugins: Annotated[
+        list[Path] | None,
+        typer.Option("--import", help="Python files of yours that register components."),
+    ] = None,
 ) -> None:
     """Predict without a server: writes DIR/NAME.json and an annotated DIR/NAME.png for each image."""
     from service.cli.predict import run
@@ -85,6 +93,7 @@ def predict(
         "score_threshold": score_threshold,
         "max_detections": max_detections,
         "classes": classes or None,
+        "tta": tta,
     }
     raise typer.Exit(
         run(
@@ -96,6 +105,7 @@ def predict(
             labels=labels,
             device=device,
             options=options,
+            plugins=plugins or (),
         )
     )
 

@@ -6,23 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn as Bar
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from models import zoo
 from models.errors import ModelError
-from models.structures import Instances
-from service.encoding.draw import draw_instances
-from service.encoding.instances import Selection, encode_instances, mask_crops, select
-from service.encoding.palette import class_color
+from service.encoding.annotate import annotate
+from service.encoding.instances import Selection, encode_prediction
 from service.errors import ApiError
 from service.images import ImageLimits, decode_image
-from service.inference.detector import Detector, ModelDescription
+from service.inference.detector import Detector
 from service.inference.torch_detector import load_torch_detector
+from service.plugins import import_plugins
 from service.schemas.options import PredictOptions
 from service.settings import PRETRAINED, WEIGHTS_MISSING
 
@@ -39,6 +36,7 @@ def run(
     labels: Path | None,
     device: str,
     options: Mapping[str, Any],
+    plugins: Sequence[Path] = (),
 ) -> int:
     """Predict every image; exits with 0 if all could be used, 1 if some not, 2 if none was tried."""
     if zoo_name is not None and config is not None:
@@ -48,6 +46,7 @@ def run(
     if config is not None and weights is None:
         return _fail("--config needs --weights too: a model is a config and its weights.")
     try:
+        import_plugins(plugins)
         named = zoo.get(zoo_name) if zoo_name is not None else config
         if weights is None:
             named, weights = PRETRAINED / "config.yaml", PRETRAINED / "model_final.pth"
@@ -58,6 +57,8 @@ def run(
                 labels=labels,
                 device=device,
             )
+        if detector.description.takes_proposals:
+            return _fail("This model takes its proposals with each image; serve it and send them.")
         parsed = PredictOptions.parse({k: v for k, v in options.items() if v is not None})
         selection = Selection.resolve(parsed, detector.description)
         out.mkdir(parents=True, exist_ok=True)
@@ -72,15 +73,17 @@ def run(
         task = progress.add_task("Predicting", total=len(images))
         for path, stem in zip(images, stems, strict=True):
             try:
-                number = _predict_one(detector, selection, path, out, stem)
-                done = f"{path}: {number} instances -> {out / stem}.json, .png"
+                found = _predict_one(detector, selection, path, out, stem)
+                done = f"{path}: {found} -> {out / stem}.json, .png"
                 progress.console.print(done, markup=False)
             except ApiError as error:
                 failed += 1
                 progress.console.print(f"{path}: {error.message}", style="red", markup=False)
             except OSError as error:
                 failed += 1
-                progress.console.print(f"{path}: {error.strerror}", style="red", markup=False)
+                hint = "; give its files, as in DIR/*.jpg" if path.is_dir() else ""
+                message = f"{path}: {error.strerror}{hint}"
+                progress.console.print(message, style="red", markup=False)
             progress.advance(task)
     return 1 if failed else 0
 
@@ -101,41 +104,31 @@ def _unique_stems(images: Sequence[Path]) -> list[str]:
     return stems
 
 
-def _predict_one(detector: Detector, selection: Selection, path: Path, out: Path, stem: str) -> int:
-    """Predict one file and write its two outputs; how many instances."""
+def _predict_one(detector: Detector, selection: Selection, path: Path, out: Path, stem: str) -> str:
+    """Predict one file and write its two outputs; what was found, in words."""
     pixels = decode_image(path.read_bytes(), ImageLimits()).pixels
-    instances = select(detector.infer([detector.prepare(pixels)])[0], selection)
+    prediction = detector.infer([detector.prepare(pixels, tta=selection.tta)])[0]
     description = detector.description
+    encoded = encode_prediction(prediction, selection, description)
     answer = {
         "model": {
             "architecture": description.architecture,
             "weights_file": description.weights_file,
             "weights_sha256": description.weights_sha256,
         },
-        "image": {"name": path.name, "width": pixels.shape[1], "height": pixels.shape[0]},
-        "instances": encode_instances(instances, selection, description),
+        "image": {
+            "name": path.name,
+            "path": str(path),
+            "width": pixels.shape[1],
+            "height": pixels.shape[0],
+        },
+        **encoded,
     }
     flags = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_INDENT_2
     (out / f"{stem}.json").write_bytes(orjson.dumps(answer, option=flags))
-    annotate(pixels, instances, selection, description).save(out / f"{stem}.png")
-    return len(instances)
-
-
-def annotate(
-    pixels: NDArray[np.uint8],
-    instances: Instances,
-    selection: Selection,
-    description: ModelDescription,
-) -> Any:
-    """The picture with its instances drawn on it, as a PIL image."""
-    classes = instances.pred_classes.tolist()
-    scores = instances.scores.tolist()
-    return draw_instances(
-        pixels,
-        boxes=instances.pred_boxes.tensor.numpy(),
-        labels=[
-            f"{description.class_names[c]} {s:.0%}" for c, s in zip(classes, scores, strict=True)
-        ],
-        colors=[class_color(c) for c in classes],
-        masks=list(mask_crops(instances)) if selection.masks else None,
-    )
+    annotate(pixels, prediction, selection, description).save(out / f"{stem}.png")
+    if "instances" in encoded:
+        return f"{len(encoded['instances']['scores'])} instances"
+    if "proposals" in encoded:
+        return f"{len(encoded['proposals']['objectness_logits'])} proposals"
+    return ", ".join(encoded)

@@ -14,7 +14,7 @@ from service.app import create_app
 from service.logging import configure_logging
 from service.runtime import Runtime
 from service.server import serve
-from service.settings import PRETRAINED, Settings
+from service.settings import PRETRAINED, Settings, unknown_variables
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -31,7 +31,20 @@ def run(arguments: Sequence[str]) -> int:
             message = problem["msg"].removeprefix("Value error, ")
             _complain(f"{'--' + field.replace('_', '-') + ': ' if field else ''}{message}")
         return 2
+    except UnicodeDecodeError:
+        _complain("The file .env is not UTF-8 text; save it as UTF-8.")
+        return 2
+    unknown = unknown_variables()
+    if unknown:
+        _complain(
+            f"Unknown setting {', '.join(unknown)} in the environment or .env; detserve serve --help "
+            "lists them."
+        )
+        return 2
     configure_logging(settings.log_level, json=settings.log_json)
+    if settings.model_root is not None and not settings.model_root.is_dir():
+        _complain(f"--model-root: there is no folder {settings.model_root}.")
+        return 2
     try:
         runtime = Runtime(settings)
     except ModelError as error:
@@ -56,6 +69,7 @@ def run(arguments: Sequence[str]) -> int:
         drain_timeout_s=settings.drain_timeout_s,
         head_timeout_s=settings.header_timeout_s,
         on_drain=drain,
+        on_refused=runtime.metrics.request_refused,
         ready_banner=lambda address: _banner(address, runtime),
     )
 

@@ -15,6 +15,7 @@ which Detectron2 uses too, turned as the EXIF orientation says:
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,8 +82,15 @@ class DecodedImage:
         return int(self.pixels.shape[1])
 
 
-def decode_image(data: bytes, limits: ImageLimits) -> DecodedImage:
+def decode_image(
+    data: bytes, limits: ImageLimits, *, admit: Callable[[int], None] | None = None
+) -> DecodedImage:
     """Decodes one image, the first frame of an animation, within the limits.
+
+    Args:
+        data: the file.
+        limits: on the image.
+        admit: called with the number of pixels before they are decoded; may raise an ApiError.
 
     Raises:
         UnsupportedMediaType: ``unsupported_image_format``; not one of the six formats.
@@ -100,6 +108,8 @@ def decode_image(data: bytes, limits: ImageLimits) -> DecodedImage:
     try:
         header = _read_header(data, kind, limits)
         limits.check(header)
+        if admit is not None:
+            admit(header.width * header.height)
         with _PARSERS[kind](io.BytesIO(header.content)) as image:
             if image.size != (header.width, header.height):
                 raise BrokenImageError("its headers contradict each other")

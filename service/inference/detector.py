@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,7 +24,7 @@ class ModelDescription:
     Attributes:
         architecture: the meta-architecture, such as ``GeneralizedRCNN``.
         backbone: for people, such as ``ResNet-50 FPN``.
-        task: ``object_detection`` or ``instance_segmentation``.
+        task: such as ``instance_segmentation``; see :class:`models.facts.ModelFacts`.
         class_names: K names; the index is the class id.
         class_names_source: the file that they came from, or ``placeholder``.
         score_threshold: the model's own; it computes nothing at or below.
@@ -34,6 +35,11 @@ class ModelDescription:
         device, precision: where and in which number format it runs.
         weights_file, weights_sha256, config_file: what it was loaded from.
         load_report: what the strict load found, as data.
+        outputs, box_mode, score_threshold_key, takes_proposals: see
+            :class:`models.facts.ModelFacts`.
+        stuff_class_names: of a semantic head; the index is the class id.
+        keypoint_names, keypoint_skeleton: of an instance; the skeleton as pairs of indices.
+        tta: the model's own views; None when there is no test-time augmentation for it.
     """
 
     architecture: str
@@ -53,6 +59,50 @@ class ModelDescription:
     weights_sha256: str
     config_file: str
     load_report: dict[str, Any] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ("instances", "masks")
+    box_mode: str = "XYXY_ABS"
+    score_threshold_key: str = "MODEL.ROI_HEADS.SCORE_THRESH_TEST"
+    takes_proposals: bool = False
+    stuff_class_names: tuple[str, ...] = ()
+    keypoint_names: tuple[str, ...] = ()
+    keypoint_skeleton: tuple[tuple[int, int], ...] = ()
+    tta: Views | None = None
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views of test-time augmentation: short sides, the bound of the long one, mirroring."""
+
+    sizes: tuple[int, ...]
+    max_size: int
+    flip: bool
+
+    @property
+    def count(self) -> int:
+        """How many views an image has."""
+        return len(self.sizes) * (2 if self.flip else 1)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model found in one picture, on the CPU, in its pixels; None is what it has not.
+
+    Attributes:
+        instances: best first; ``pred_masks`` are soft, (R, 1, M, M) over each box, or (R, H, W) bool.
+        proposals: ``proposal_boxes`` and ``objectness_logits``, best first.
+        sem_seg: (H, W) int16, the class of each pixel.
+        panoptic_seg: (H, W) int32 segment of each pixel, 0 is none, and what the segments are.
+    """
+
+    instances: Instances | None = None
+    proposals: Instances | None = None
+    sem_seg: Tensor | None = None
+    panoptic_seg: tuple[Tensor, list[dict[str, Any]]] | None = None
+
+    @property
+    def scores(self) -> Tensor:
+        """Scores of the instances, (R,); none without instances."""
+        return torch.zeros(0) if self.instances is None else self.instances.scores
 
 
 @dataclass(frozen=True)
@@ -65,6 +115,8 @@ class PreparedImage:
         padded_size: (height, width) of the batch it runs in; only equal ones share a batch.
         recipe: what of the model the preparation depended on; a version with another recipe needs
             the image prepared anew.
+        views: of test-time augmentation; () is without.
+        proposals: (P, 4) boxes in pixels of ``tensor``, for a model that takes them.
     """
 
     tensor: Tensor
@@ -72,11 +124,21 @@ class PreparedImage:
     width: int
     padded_size: tuple[int, int]
     recipe: Hashable
+    views: tuple[dict[str, Any], ...] = ()
+    proposals: Tensor | None = None
 
     @property
     def padded_pixels(self) -> int:
-        """Pixels that it takes in a batch."""
+        """Pixels that it takes in a batch; with views those of all of them."""
+        if self.views:
+            return sum(view["image"][0].numel() for view in self.views)
         return self.padded_size[0] * self.padded_size[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its tensors."""
+        tensors = [self.tensor, *(view["image"] for view in self.views)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class Detector(Protocol):
@@ -90,16 +152,23 @@ class Detector(Protocol):
     def recipe(self) -> Hashable:
         """See :class:`PreparedImage`."""
 
-    def prepare(self, pixels: NDArray[np.uint8]) -> PreparedImage:
-        """(H, W, 3) uint8 RGB -> ready to run."""
+    def prepare(
+        self,
+        pixels: NDArray[np.uint8],
+        *,
+        tta: Views | None = None,
+        proposals: NDArray[np.float32] | None = None,
+    ) -> PreparedImage:
+        """(H, W, 3) uint8 RGB -> ready to run.
 
-    def infer(self, batch: Sequence[PreparedImage]) -> list[Instances]:
-        """Detect in images of one padded size.
-
-        Returns:
-            Per image its instances on the CPU, best first, in pixels of the picture; ``pred_masks``,
-            if the model has them, are soft, (R, 1, M, M) over each box.
+        Args:
+            pixels: the picture.
+            tta: views for test-time augmentation.
+            proposals: (P, 4) XYXY in pixels of the picture, for a model that takes them.
         """
+
+    def infer(self, batch: Sequence[PreparedImage]) -> list[Prediction]:
+        """Predict images of one padded size."""
 
     def close(self) -> int:
         """Free the model's memory; how many bytes that were."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.encoding.instances import Selection, encode_instances, select
-from service.errors import ApiError, DeadlineMissed, InternalError
+import numpy as np
+
+from service.encoding.instances import Selection, encode_prediction
+from service.errors import ApiError, DeadlineMissed, InternalError, TooLarge
 from service.images import ImageLimits, decode_image
 from service.inference.detector import ModelDescription, PreparedImage
-from service.inference.scheduler import Inference, Scheduler, StalePreparation
+from service.inference.scheduler import Scheduler
 from service.inference.threads import Workers
+from service.inference.work import Inference, StalePreparation
 from service.metrics import Metrics
 from service.repository.repository import ServedModel
 from service.repository.version import ModelVersion, RequestLease
@@ -26,12 +31,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImageAnswer:
-    """What became of one image: its encoded instances, or its error."""
+    """What became of one image: its encoded outputs by name (``instances``, ...), or its error."""
 
     name: str
     width: int | None = None
     height: int | None = None
-    instances: dict[str, Any] | None = None
+    outputs: dict[str, Any] | None = None
     error: ApiError | None = None
     batch_size: int | None = None
     decode_s: float = 0.0
@@ -40,15 +45,49 @@ class ImageAnswer:
     encode_s: float = 0.0
 
 
+class RequestShare:
+    """What one request may take of the workers, so that a large one does not stop the others.
+
+    At most as many of its images are decoded or wait for a worker as there are workers, and all of
+    them together have a budget of pixels.
+    """
+
+    def __init__(self, *, workers: int, max_pixels: int) -> None:
+        self.turn = asyncio.Semaphore(workers)
+        self._max_pixels = max_pixels
+        self._spent = 0
+        self._lock = threading.Lock()
+
+    def spend(self, pixels: int) -> None:
+        """Take ``pixels`` of the budget, on a worker. Raises :class:`TooLarge` when it is spent."""
+        with self._lock:
+            if self._spent + pixels > self._max_pixels:
+                raise TooLarge(
+                    "too_many_pixels",
+                    f"The images of this request have more than {self._max_pixels} pixels together; "
+                    "send this one in a request of its own.",
+                    limit=self._max_pixels,
+                    value=self._spent + pixels,
+                )
+            self._spent += pixels
+
+
 class Pipeline:
     """Predicts the images of one request."""
 
     def __init__(
-        self, *, workers: Workers, scheduler: Scheduler, limits: ImageLimits, metrics: Metrics
+        self,
+        *,
+        workers: Workers,
+        scheduler: Scheduler,
+        limits: ImageLimits,
+        max_request_pixels: int,
+        metrics: Metrics,
     ) -> None:
         self._workers = workers
         self._scheduler = scheduler
         self._limits = limits
+        self._max_request_pixels = max_request_pixels
         self._metrics = metrics
 
     async def predict(
@@ -65,12 +104,13 @@ class Pipeline:
         Raises:
             DeadlineMissed: ``timeout_s`` seconds were not enough; what was not done is dropped.
         """
+        share = RequestShare(workers=self._workers.threads, max_pixels=self._max_request_pixels)
         try:
             async with asyncio.timeout(timeout_s) as deadline:
                 return await asyncio.gather(
                     *(
-                        self._predict_one(upload, model, options, lease, deadline)
-                        for upload in uploads
+                        self._predict_one(upload, index, model, options, lease, share, deadline)
+                        for index, upload in enumerate(uploads)
                     )
                 )
         except TimeoutError:
@@ -84,13 +124,15 @@ class Pipeline:
     async def _predict_one(
         self,
         upload: Upload,
+        index: int,
         model: ServedModel,
         options: PredictOptions,
         lease: RequestLease,
+        share: RequestShare,
         deadline: asyncio.Timeout,
     ) -> ImageAnswer:
         try:
-            answer = await self._run(upload, model, options, lease)
+            answer = await self._run(upload, index, model, options, lease, share)
         except ApiError as error:
             answer = ImageAnswer(upload.name, error=error)
         except asyncio.CancelledError:
@@ -110,35 +152,43 @@ class Pipeline:
         self._metrics.predictions.labels(model.name, version.label, outcome).inc()
 
     async def _run(
-        self, upload: Upload, model: ServedModel, options: PredictOptions, lease: RequestLease
+        self,
+        upload: Upload,
+        index: int,
+        model: ServedModel,
+        options: PredictOptions,
+        lease: RequestLease,
+        share: RequestShare,
     ) -> ImageAnswer:
         if upload.error is not None or upload.data is None:
             raise upload.error or InternalError("no_data", f"{upload.name} has no bytes.")
-        version = lease.version or model.current
-        prepared, decode_s = await self._workers.run(self._prepare, upload.data, version)
+        prepare = functools.partial(self._prepare, upload.data, index, options, share)
+        async with share.turn:
+            version = lease.version or model.current
+            prepared, decode_s = await self._workers.run(prepare, version)
         while True:
             try:
                 inference = await self._scheduler.infer(model, prepared, lease)
                 break
             except StalePreparation as stale:
-                prepared, again_s = await self._workers.run(
-                    self._prepare, upload.data, stale.version
-                )
+                prepared, again_s = await self._workers.run(prepare, stale.version)
                 decode_s += again_s
         encoded, encode_s = await self._workers.run(_encode, inference, options)
         version = inference.version
         stage = self._metrics.stage_seconds
         stage.labels(model.name, "decode").observe(decode_s)
         stage.labels(model.name, "encode").observe(encode_s)
-        self._metrics.detections.labels(model.name, version.label).observe(len(inference.instances))
-        scores = self._metrics.scores.labels(model.name, version.label)
-        for score in inference.instances.scores.tolist():
-            scores.observe(score)
+        if inference.prediction.instances is not None:
+            found = inference.prediction.scores.tolist()
+            self._metrics.detections.labels(model.name, version.label).observe(len(found))
+            scores = self._metrics.scores.labels(model.name, version.label)
+            for score in found:
+                scores.observe(score)
         return ImageAnswer(
             upload.name,
             width=prepared.width,
             height=prepared.height,
-            instances=encoded,
+            outputs=encoded,
             batch_size=inference.batch_size,
             decode_s=decode_s,
             queue_s=inference.queue_s,
@@ -146,11 +196,23 @@ class Pipeline:
             encode_s=encode_s,
         )
 
-    def _prepare(self, data: bytes, version: ModelVersion) -> tuple[PreparedImage, float]:
+    def _prepare(
+        self,
+        data: bytes,
+        index: int,
+        options: PredictOptions,
+        share: RequestShare,
+        version: ModelVersion,
+    ) -> tuple[PreparedImage, float]:
         """Decode and prepare for ``version``; on a worker. Also the seconds that it took."""
         started = time.monotonic()
-        pixels = decode_image(data, self._limits).pixels
-        return version.detector.prepare(pixels), time.monotonic() - started
+        selection = Selection.resolve(options, version.detector.description)
+        pixels = decode_image(data, self._limits, admit=share.spend).pixels
+        proposals = None
+        if options.proposals is not None:
+            proposals = np.array(options.proposals[index], dtype=np.float32).reshape(-1, 4)
+        prepared = version.detector.prepare(pixels, tta=selection.tta, proposals=proposals)
+        return prepared, time.monotonic() - started
 
 
 def _encode(inference: Inference, options: PredictOptions) -> tuple[dict[str, Any], float]:
@@ -158,7 +220,7 @@ def _encode(inference: Inference, options: PredictOptions) -> tuple[dict[str, An
     started = time.monotonic()
     description: ModelDescription = inference.version.detector.description
     selection = Selection.resolve(options, description)
-    encoded = encode_instances(select(inference.instances, selection), selection, description)
+    encoded = encode_prediction(inference.prediction, selection, description)
     return encoded, time.monotonic() - started
 
 

@@ -16,12 +16,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 
-from models.structures import Instances
 from service.errors import (
     ApiError,
     InternalError,
@@ -30,99 +28,21 @@ from service.errors import (
     TooLarge,
     Unavailable,
 )
-from service.inference.detector import PreparedImage
+from service.inference.detector import Prediction, PreparedImage
+from service.inference.work import (
+    BatchRecord,
+    CurrentVersion,
+    Inference,
+    SchedulerObserver,
+    StalePreparation,
+    WorkItem,
+)
 from service.repository.version import ModelVersion, RequestLease
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
-
-
-class StalePreparation(Exception):
-    """The model was swapped for one that wants its images prepared otherwise: for ``version``."""
-
-    def __init__(self, version: ModelVersion) -> None:
-        super().__init__("prepare the image again")
-        self.version = version
-
-
-@dataclass(frozen=True)
-class Inference:
-    """What the model thread answers for one image."""
-
-    instances: Instances
-    version: ModelVersion
-    batch_size: int
-    queue_s: float
-    inference_s: float
-
-
-class CurrentVersion(Protocol):
-    """A served model, as the scheduler sees it."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def current(self) -> ModelVersion:
-        """The version that new work runs on."""
-
-
-class SchedulerObserver(Protocol):
-    """What wants to know of batches: the metrics."""
-
-    def batch_done(self, batch: BatchRecord) -> None:
-        """A batch has run."""
-
-    def out_of_memory(self, model: str, action: str) -> None:
-        """The device ran out of memory; ``action`` is "split" or "rejected"."""
-
-
-@dataclass(frozen=True)
-class BatchRecord:
-    """One batch that ran, for the metrics."""
-
-    model: str
-    version: str
-    size: int
-    padding_ratio: float
-    reason: str
-    queue_s: list[float]
-    inference_s: float
-
-
-@dataclass(eq=False)
-class WorkItem:
-    """One image on its way through the queue."""
-
-    model: CurrentVersion
-    image: PreparedImage
-    lease: RequestLease
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Inference]
-    enqueued_at: float = field(default_factory=time.monotonic)
-
-    def key(self, current: ModelVersion) -> tuple[str, ModelVersion, tuple[int, int]]:
-        """Images of equal keys may share a batch; ``current`` is what unbound ones run on."""
-        return (self.model.name, self.lease.version or current, self.image.padded_size)
-
-    def resolve(self, result: Inference | BaseException) -> None:
-        """Hand the result to the event loop; nobody may be waiting any more."""
-
-        def deliver() -> None:
-            if self.future.done():
-                return
-            if isinstance(result, BaseException):
-                self.future.set_exception(result)
-            else:
-                self.future.set_result(result)
-
-        try:
-            self.loop.call_soon_threadsafe(deliver)
-        except RuntimeError:
-            logger.debug("an answer came after its event loop had closed")
 
 
 class Scheduler:
@@ -180,7 +100,7 @@ class Scheduler:
     def waiting_bytes(self) -> int:
         """Bytes of the prepared images in the queue."""
         with self._condition:
-            return sum(item.image.tensor.numel() for item in self._items)
+            return sum(item.image.nbytes for item in self._items)
 
     def reserve(self, images: int) -> None:
         """Take places for ``images`` images; give them back with :meth:`unreserve`.
@@ -363,7 +283,7 @@ class Scheduler:
     def _infer(self, version: ModelVersion, batch: list[WorkItem], reason: str) -> None:
         """Run a batch; one that fails is halved until only what is to blame fails."""
         started = time.monotonic()
-        results: list[Instances] | None = None
+        results: list[Prediction] | None = None
         try:
             results = version.detector.infer([item.image for item in batch])
             if len(results) != len(batch):

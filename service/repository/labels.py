@@ -3,11 +3,11 @@ sets that the config names, or are plain placeholders."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import ModelError
-from models.metadata import DatasetMetadata
 
 SIDECAR = "labels.txt"
 MAX_BYTES = 1 << 20
@@ -27,15 +27,16 @@ class ClassNames:
         *,
         config: Path | None,
         num_classes: int,
-        metadata: DatasetMetadata | None = None,
+        known: Sequence[str] = (),
+        source: str = "",
     ) -> ClassNames:
-        """The first there is of: ``labels``, ``labels.txt`` beside the config, ``metadata``, placeholders.
+        """The first there is of: ``labels``, ``labels.txt`` beside the config, ``known``, placeholders.
 
         Args:
             labels: a file that the operator named.
             config: the config's file; None when it is none, as for a model of the zoo.
-            num_classes: instance classes of the model, K.
-            metadata: of the data sets that the config names; used only if it has K classes.
+            num_classes: classes of the model, K.
+            known: names known otherwise, from ``source``; used only if they are K.
 
         Raises:
             ModelError: the file cannot be read, or does not have one distinct name for each class.
@@ -45,8 +46,8 @@ class ClassNames:
             labels = sidecar if sidecar.is_file() else None
         if labels is not None:
             return cls(_read(labels, num_classes), labels.name)
-        if metadata is not None and len(metadata.thing_classes) == num_classes:
-            return cls(metadata.thing_classes, metadata.source)
+        if len(known) == num_classes:
+            return cls(tuple(known), source)
         return cls(tuple(f"class_{i}" for i in range(num_classes)), "placeholder")
 
 

@@ -302,17 +302,19 @@ def check(detector: Detector) -> None:
     side = min(detector.description.min_size or 256, 512)
     noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     try:
-        instances = detector.infer([detector.prepare(noise)])[0]
+        whole = np.array([[0, 0, side, side]], dtype=np.float32)
+        proposals = whole if detector.description.takes_proposals else None
+        prediction = detector.infer([detector.prepare(noise, proposals=proposals)])[0]
     except Exception as error:
         logger.error("the self-check failed", exc_info=error)
         raise ModelError(
             f"The model failed its self-check: {type(error).__name__} on a test picture. "
             "The server's log has the reason."
         ) from error
-    if (
-        not torch.isfinite(instances.scores).all()
-        or not torch.isfinite(instances.pred_boxes.tensor).all()
-    ):
+    found, proposed = prediction.instances, prediction.proposals
+    numbers = [found.scores, found.pred_boxes.tensor] if found is not None else []
+    numbers += [proposed.proposal_boxes.tensor] if proposed is not None else []
+    if not all(torch.isfinite(tensor).all() for tensor in numbers):
         raise ModelError(
             "The model failed its self-check: it answers with numbers that are not finite. "
             "The weights are damaged, or the training diverged."

@@ -19,6 +19,7 @@ def _health(status: str, reason: str | None = None) -> Response:
     return Response(orjson.dumps(body), 503 if reason else 200, media_type="application/json")
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get(
     "/livez",
     responses=answer_docs(
@@ -31,6 +32,7 @@ async def livez(request: Request) -> Response:
     return _health("ok") if alive else _health("dead", "the model's thread has died")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     responses=answer_docs(

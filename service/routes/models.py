@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,6 +53,16 @@ def describe(model: ServedModel) -> dict[str, Any]:
             for i, name in enumerate(description.class_names)
         ],
         "class_names_source": description.class_names_source,
+        "stuff_classes": [
+            {"id": i, "name": name, "color": hex_color(class_color(i))}
+            for i, name in enumerate(description.stuff_class_names)
+        ],
+        "keypoint_names": description.keypoint_names,
+        "keypoint_skeleton": description.keypoint_skeleton,
+        "outputs": description.outputs,
+        "box_mode": description.box_mode,
+        "takes_proposals": description.takes_proposals,
+        "tta": asdict(description.tta) if description.tta is not None else None,
         "input": {
             "format": description.input_format,
             "min_size": description.min_size,

@@ -14,11 +14,12 @@ from starlette.responses import Response
 
 from service.encoding.instances import Selection
 from service.errors import ApiError, ClientDisconnected, QueueFull, Unprocessable
+from service.inference.detector import ModelDescription
 from service.inference.pipeline import ImageAnswer
 from service.repository.version import ModelVersion, RequestLease
 from service.routes import runtime_of
 from service.routes.predict_docs import PREDICT_OPENAPI, PREDICT_RESPONSES
-from service.schemas.options import PredictOptions
+from service.schemas.options import MAX_PROPOSALS, PredictOptions
 from service.uploads import Upload, read_uploads
 
 router = APIRouter(tags=["predict"])
@@ -41,6 +42,7 @@ async def predict(request: Request) -> Response:
     model = runtime.repository.get(options.model)
     Selection.resolve(options, model.current.detector.description)  # refuse before any work
     number = len(body.uploads)
+    _check_proposals(options, number)
     try:
         runtime.scheduler.reserve(number)
     except QueueFull:
@@ -73,11 +75,31 @@ async def predict(request: Request) -> Response:
     )
 
 
+def _check_proposals(options: PredictOptions, images: int) -> None:
+    given = options.proposals
+    if given is not None and len(given) != images:
+        raise Unprocessable(
+            "invalid_option",
+            f"proposals has {len(given)} lists of boxes for {images} images; give one for each.",
+            option="proposals",
+        )
+    if given is not None and any(len(boxes) > MAX_PROPOSALS for boxes in given):
+        raise Unprocessable(
+            "invalid_option",
+            f"An image has more than {MAX_PROPOSALS} proposals.",
+            option="proposals",
+        )
+
+
 def _query_options(request: Request) -> dict[str, Any]:
-    """Query parameters; one that is repeated is a list."""
+    """Query parameters; repeated classes are a list."""
     values: dict[str, Any] = {}
     for key in request.query_params:
         given = request.query_params.getlist(key)
+        if len(given) > 1 and key != "classes":
+            raise Unprocessable(
+                "invalid_option", f"Option {key[:64]} is given {len(given)} times.", option=key[:64]
+            )
         values[key] = given if len(given) > 1 else given[0]
     return values
 
@@ -138,15 +160,23 @@ def _content(
             "version": version.label,
             "architecture": description.architecture,
             "weights_sha256": description.weights_sha256,
-        },
+        }
+        | _keypoints(description),
         "request_id": request_id,
         "predictions": [_prediction(answer) for answer in answers],
         "timing_ms": {stage: round(seconds * 1000, 3) for stage, seconds in stages.items()},
     }
 
 
+def _keypoints(model: ModelDescription) -> dict[str, Any]:
+    """What the numbers of ``pred_keypoints`` mean, for a model that has them."""
+    if not model.keypoint_names:
+        return {}
+    return {"keypoint_names": model.keypoint_names, "keypoint_skeleton": model.keypoint_skeleton}
+
+
 def _prediction(answer: ImageAnswer) -> dict[str, Any]:
     if answer.error is not None:
         return {"image": {"name": answer.name}, "error": answer.error.body()}
     image = {"name": answer.name, "width": answer.width, "height": answer.height}
-    return {"image": image, "instances": answer.instances, "batch_size": answer.batch_size}
+    return {"image": image, **(answer.outputs or {}), "batch_size": answer.batch_size}

@@ -21,6 +21,7 @@ _EXAMPLE = {
         {
             "image": {"name": "photo.jpg", "width": 4, "height": 3},
             "instances": {
+                "box_mode": "XYXY_ABS",
                 "pred_boxes": [[1.0, 0.0, 4.0, 3.0]],
                 "pred_classes": [0],
                 "class_names": ["disc"],
@@ -128,6 +129,21 @@ PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
             "The model has no class 'car'; its 4 classes are disc, rectangle, triangle, star.",
         ),
         (422, "score_threshold_too_low", "score_threshold 0.01 is below the model's own, 0.05."),
+        (
+            422,
+            "tta_not_supported",
+            "There is no test-time augmentation for this kind of model; leave tta out.",
+        ),
+        (
+            422,
+            "proposals_required",
+            "This model has no proposal generator: send proposals, a list of boxes for each image.",
+        ),
+        (
+            422,
+            "proposals_not_taken",
+            "This model makes its own proposals; leave proposals out.",
+        ),
         (
             429,
             "queue_full",

@@ -29,6 +29,7 @@ LIMITS = UploadLimits(max_body_bytes=64 * 1024)
         (200, ReloadAnswer, "Swapped."), (202, ReloadAnswer, "Begun; watch /reload/{id}.")
     )
     | error_docs(
+        (400, "malformed_json", "The JSON body is not an object."),
         (401, "admin_token_required", "This route needs the admin token."),
         (403, "admin_forbidden", "Admin routes are open to local requests only."),
         (403, "path_outside_root", "The path does not lie under the model root."),

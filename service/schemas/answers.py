@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Box = Annotated[
-    list[float], Field(min_length=4, max_length=4, examples=[[92.9, 117.6, 136.7, 158.5]])
+    list[float], Field(min_length=4, max_length=5, examples=[[92.9, 117.6, 136.7, 158.5]])
 ]
 
 
@@ -42,13 +42,64 @@ class Rle(Answer):
 class InstancesAnswer(Answer):
     """R instances, best first; all lists have length R."""
 
-    pred_boxes: list[Box] = Field(description="XYXY in pixels of the image as a viewer shows it.")
+    box_mode: Literal["XYXY_ABS", "XYWHA_ABS"] = Field(
+        description="Corners, or centre, sides and angle in degrees (counter-clockwise)."
+    )
+    pred_boxes: list[Box] = Field(description="In pixels of the image as a viewer shows it.")
     pred_classes: list[int] = Field(description="Class ids.")
     class_names: list[str]
     scores: list[float]
+    polygons: list[list[tuple[float, float]]] | None = Field(
+        None, description="Corners of rotated boxes."
+    )
+    pred_keypoints: list[list[tuple[float, float, float]]] | None = Field(
+        None, description="Per instance x, y and score of each keypoint."
+    )
     masks: list[Rle] | None = Field(
         None, description="Absent with masks=none or without a mask head."
     )
+
+
+class ProposalsAnswer(Answer):
+    """P class-agnostic proposals, best first."""
+
+    box_mode: Literal["XYXY_ABS", "XYWHA_ABS"]
+    proposal_boxes: list[Box]
+    objectness_logits: list[float]
+
+
+class Segment(Answer):
+    """One class of a semantic map, or one segment of a panoptic one."""
+
+    category_id: int
+    category_name: str
+    area: int = Field(description="Pixels.")
+    segmentation: Rle | None = Field(None, description="With segmentation=rle.")
+
+
+class PanopticSegment(Segment):
+    """A thing or a region of stuff."""
+
+    id: int = Field(description="Its value in the picture.")
+    isthing: bool
+    score: float | None = None
+    instance_id: int | None = Field(None, description="Of a thing: its place among all instances.")
+
+
+class SemSegAnswer(Answer):
+    """A class for every pixel."""
+
+    format: Literal["png", "rle"]
+    segments: list[Segment] = Field(description="The classes that occur.")
+    png: str | None = Field(None, description="Base64 of a grey PNG of class ids.")
+
+
+class PanopticSegAnswer(Answer):
+    """A segment for every pixel, 0 is none; not filtered by the request's options."""
+
+    format: Literal["png", "rle"]
+    segments_info: list[PanopticSegment]
+    png: str | None = Field(None, description="Base64 of a grey PNG of segment ids.")
 
 
 class ImageInfo(Answer):
@@ -60,10 +111,13 @@ class ImageInfo(Answer):
 
 
 class Prediction(Answer):
-    """One image: ``instances``, or ``error`` if this image could not be used."""
+    """One image: what the model gives, or ``error`` if this image could not be used."""
 
     image: ImageInfo
     instances: InstancesAnswer | None = None
+    proposals: ProposalsAnswer | None = None
+    sem_seg: SemSegAnswer | None = None
+    panoptic_seg: PanopticSegAnswer | None = None
     batch_size: int | None = Field(
         None, description="Images that ran together with this one, itself included."
     )
@@ -77,6 +131,10 @@ class ModelRef(Answer):
     version: str
     architecture: str
     weights_sha256: str
+    keypoint_names: list[str] | None = None
+    keypoint_skeleton: list[tuple[int, int]] | None = Field(
+        None, description="Pairs of keypoints to join by a line."
+    )
 
 
 class Timing(Answer):
@@ -114,6 +172,14 @@ class InputInfo(Answer):
     max_size: int = Field(description="Longer side at most.")
 
 
+class TtaInfo(Answer):
+    """Views of test-time augmentation."""
+
+    sizes: list[int]
+    max_size: int
+    flip: bool
+
+
 class Thresholds(Answer):
     """The model's own."""
 
@@ -142,6 +208,15 @@ class ModelAnswer(Answer):
     class_names_source: str = Field(
         description="File of the names, or 'placeholder' if there is none."
     )
+    stuff_classes: list[ClassInfo] = Field(description="Of a semantic head.")
+    keypoint_names: list[str]
+    keypoint_skeleton: list[tuple[int, int]]
+    outputs: list[str] = Field(
+        description="Out of instances, masks, keypoints, sem_seg, panoptic_seg, proposals."
+    )
+    box_mode: Literal["XYXY_ABS", "XYWHA_ABS"]
+    takes_proposals: bool = Field(description="Whether proposals must come with each image.")
+    tta: TtaInfo | None = Field(description="What tta=full does; null is without.")
     input: InputInfo
     thresholds: Thresholds
     device: str

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+import orjson
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+)
 
 from service.errors import Unprocessable
+from service.inference.detector import Views
 
 MAX_CLASSES = 10_000
+MIN_TTA_SIZE, MAX_TTA_SIZE = 32, 2000
+MAX_PROPOSALS = 10_000
 
 
 def _as_list(value: Any) -> Any:
@@ -19,13 +32,25 @@ def _as_list(value: Any) -> Any:
     return [value]
 
 
-def _class_text(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("a class is a name or an id")
-    return str(value)
+def _as_json(value: Any) -> Any:
+    """A list, or its JSON text where options are text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        raise ValueError("it is not a JSON list of lists of boxes") from None
 
 
-ClassRef = Annotated[str, BeforeValidator(_class_text), Field(max_length=1000)]
+def _checked_box(box: list[float]) -> list[float]:
+    if not (all(math.isfinite(v) for v in box) and box[0] < box[2] and box[1] < box[3]):
+        raise ValueError("a box is [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
+    return box
+
+
+Box = Annotated[list[float], Field(min_length=4, max_length=4), AfterValidator(_checked_box)]
+ClassRef = StrictInt | Annotated[str, Field(max_length=65_536)]
+"""A number is an id; a text is a name, or the id if no class has that name."""
 
 
 class PredictOptions(BaseModel):
@@ -53,7 +78,8 @@ class PredictOptions(BaseModel):
     classes: Annotated[list[ClassRef], BeforeValidator(_as_list)] | None = Field(
         None,
         max_length=MAX_CLASSES,
-        description="Names or ids of the classes that are wanted: repeated, or one string with commas.",
+        description="Names or ids of the classes that are wanted: repeated, or one string with commas. A "
+        "JSON number is an id.",
         examples=[["disc", "star"]],
     )
     masks: Literal["rle", "none"] = Field(
@@ -61,6 +87,62 @@ class PredictOptions(BaseModel):
         description="Masks in COCO's compressed run-length encoding, or none.",
         examples=["rle"],
     )
+
+    segmentation: Literal["png", "rle", "none"] = Field(
+        "png",
+        description="Semantic and panoptic maps as one PNG of ids, as a mask per segment, or none.",
+        examples=["png"],
+    )
+    tta: str = Field(
+        "none",
+        pattern=r"^(none|flip|full|[0-9]{1,5}(,[0-9]{1,5}){0,15})$",
+        description="Test-time augmentation: none, flip (mirrored too), full (the sizes of the model's "
+        "config), or short sides such as 400,600,800.",
+        examples=["none"],
+    )
+    tta_flip: bool | None = Field(
+        None,
+        description="With sizes: whether each comes mirrored too. Default: as the config says.",
+    )
+    proposals: Annotated[list[list[Box]], BeforeValidator(_as_json)] | None = Field(
+        None,
+        max_length=10_000,
+        description="For a model without a proposal generator: per image its boxes, XYXY in pixels.",
+        examples=[[[[10.0, 20.0, 110.0, 220.0]]]],
+    )
+
+    def views(self, own: Views | None, *, min_size: int, max_size: int) -> Views | None:
+        """The views that ``tta`` asks for; None is without.
+
+        Args:
+            own: what the model's config says; None if there is no test-time augmentation for it.
+            min_size, max_size: the model's own resize.
+
+        Raises:
+            Unprocessable: the model has none, or a size is out of bounds.
+        """
+        if self.tta == "none":
+            return None
+        if own is None:
+            raise Unprocessable(
+                "tta_not_supported",
+                "There is no test-time augmentation for this kind of model; leave tta out.",
+            )
+        if self.tta == "flip":
+            return Views((min_size,), max_size, flip=True)
+        if self.tta == "full":
+            return own
+        sizes = tuple(int(size) for size in self.tta.split(","))
+        wrong = [size for size in sizes if not MIN_TTA_SIZE <= size <= MAX_TTA_SIZE]
+        if wrong:
+            raise Unprocessable(
+                "invalid_option",
+                f"Option tta has the size {wrong[0]}; a short side is {MIN_TTA_SIZE} to "
+                f"{MAX_TTA_SIZE} pixels.",
+                option="tta",
+            )
+        flip = own.flip if self.tta_flip is None else self.tta_flip
+        return Views(sizes, own.max_size, flip)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> PredictOptions:

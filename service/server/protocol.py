@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -35,11 +36,13 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         head_timeout_s: from the connection, or the first byte of a later request, to the end of
             its headers. Between requests uvicorn's keep-alive timeout holds.
         linger_s: how long to read and drop what a client still sends after the last answer.
+        on_refused: told the status of every request that is refused here, before the app.
     """
 
     max_head_bytes = 32 * 1024
     head_timeout_s = 10.0
     linger_s = 2.0
+    on_refused: Callable[[int], None] = staticmethod(lambda status: None)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -174,6 +177,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
             return
         request_id = uuid.uuid4().hex
         logger.info("Refused a request: %d %s id=%s", status, code, request_id)
+        self.on_refused(status)
         error = {"code": code, "message": message, "request_id": request_id}
         body = orjson.dumps({"error": error})
         head = (
@@ -251,8 +255,16 @@ class _LingeringTransport:
 
 
 def guarded_protocol(
-    *, max_head_bytes: int = 32 * 1024, head_timeout_s: float = 10.0
+    *,
+    max_head_bytes: int = 32 * 1024,
+    head_timeout_s: float = 10.0,
+    on_refused: Callable[[int], None] | None = None,
 ) -> type[GuardedHttpProtocol]:
     """The protocol class with these limits, for ``uvicorn.Config(http=...)``."""
-    limits = {"max_head_bytes": max_head_bytes, "head_timeout_s": head_timeout_s}
+    limits: dict[str, Any] = {
+        "max_head_bytes": max_head_bytes,
+        "head_timeout_s": head_timeout_s,
+    }
+    if on_refused is not None:
+        limits["on_refused"] = staticmethod(on_refused)
     return type("GuardedHttpProtocol", (GuardedHttpProtocol,), limits)

@@ -41,6 +41,7 @@ def serve(
     max_head_bytes: int = 32 * 1024,
     head_timeout_s: float = 10.0,
     on_drain: Callable[[], None] | None = None,
+    on_refused: Callable[[int], None] | None = None,
     ready_banner: Callable[[str], None] | None = None,
 ) -> int:
     """Serve ``app`` and return the exit code: 0 after a drained stop, 1 when it never ran.
@@ -57,6 +58,7 @@ def serve(
         max_head_bytes: limit on a request's line and headers; more is 431.
         head_timeout_s: limit on the time that they take to arrive; longer is 408.
         on_drain: called once on the event loop when the drain begins: the app turns unready.
+        on_refused: told the status of each request that is refused before it reaches the app.
         ready_banner: called once with the address, such as ``http://127.0.0.1:8000``, when it is
             served.
     """
@@ -67,7 +69,9 @@ def serve(
         return 1
     config = uvicorn.Config(
         _AnswerCancelled(app),
-        http=guarded_protocol(max_head_bytes=max_head_bytes, head_timeout_s=head_timeout_s),
+        http=guarded_protocol(
+            max_head_bytes=max_head_bytes, head_timeout_s=head_timeout_s, on_refused=on_refused
+        ),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -31,10 +31,10 @@ class UploadLimits:
     max_body_bytes: int = 64 * 1024 * 1024
     max_images: int = 32
     max_fields: int = 32
-    max_field_bytes: int = 16 * 1024
+    max_field_bytes: int = 1024 * 1024  # proposals come as text: about 25 bytes a box
     max_part_headers: int = 8
     max_part_header_bytes: int = 4096
-    max_json_values: int = 10_000
+    max_json_values: int = 100_000  # five a box
     body_timeout_s: float = 30.0
     min_bytes_per_s: float = 1024.0
 

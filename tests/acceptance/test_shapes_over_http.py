@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import pickle
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pycocotools.mask as mask_api
 import pytest
 import torch
+from coco_ap import DATA, as_coco_results, average_precision, predict_validation_set
 from golden import Differences, compare_instances
 from live_server import live_server
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from models.structures import Boxes, Instances
 from service.settings import PRETRAINED
-
-DATA = Path(__file__).parent.parent / "data" / "shapes"
-IMAGES_PER_REQUEST = 10
 
 
 def write_as_model_zoo(folder: Path) -> Path:
@@ -32,55 +25,6 @@ def write_as_model_zoo(folder: Path) -> Path:
     path = folder / "model_final.pkl"
     path.write_bytes(pickle.dumps({"model": arrays, "__author__": "test"}, protocol=2))
     return path
-
-
-def predict_validation_set(url: str) -> dict[int, dict[str, Any]]:
-    """Per image id what the server answers."""
-    images = json.loads((DATA / "val.json").read_text())["images"]
-    answers = {}
-    with httpx.Client(timeout=120) as client:
-        for start in range(0, len(images), IMAGES_PER_REQUEST):
-            chunk = images[start : start + IMAGES_PER_REQUEST]
-            files = [("images", (DATA / "val" / i["file_name"]).read_bytes()) for i in chunk]
-            response = client.post(f"{url}/predict", files=files)
-            assert response.status_code == 200, response.text
-            for image, prediction in zip(chunk, response.json()["predictions"], strict=True):
-                answers[image["id"]] = prediction["instances"]
-    return answers
-
-
-def as_coco_results(answers: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
-    """In COCO's results format; category ids of the data set start at 1."""
-    return [
-        {
-            "image_id": image_id,
-            "category_id": class_id + 1,
-            "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
-            "score": score,
-            "segmentation": mask,
-        }
-        for image_id, answer in answers.items()
-        for box, class_id, score, mask in zip(
-            answer["pred_boxes"],
-            answer["pred_classes"],
-            answer["scores"],
-            answer["masks"],
-            strict=True,
-        )
-    ]
-
-
-def average_precision(results: list[dict[str, Any]], kind: str) -> float:
-    """COCO AP x 100. For masks the box is left out, so that areas are those of the masks."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(DATA / "val.json"))
-        if kind == "segm":
-            results = [{k: v for k, v in r.items() if k != "bbox"} for r in results]
-        evaluation = COCOeval(truth, truth.loadRes(results), kind)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return float(evaluation.stats[0]) * 100
 
 
 def compare_with_detectron2(answers: dict[int, dict[str, Any]]) -> Differences:

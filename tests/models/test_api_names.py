@@ -1,4 +1,4 @@
-"""The names of Detectron2's modeling API that an R-CNN with FPN covers, and where they live."""
+"""The names of Detectron2's modeling API, and where they live."""
 
 import importlib
 import subprocess
@@ -13,44 +13,72 @@ MODELING_API = [
     "ANCHOR_GENERATOR_REGISTRY",
     "BACKBONE_REGISTRY",
     "Backbone",
+    "BaseKeypointRCNNHead",
     "BaseMaskRCNNHead",
+    "DatasetMapperTTA",
+    "FCOS",
     "FPN",
     "FastRCNNOutputLayers",
     "GeneralizedRCNN",
+    "GeneralizedRCNNWithTTA",
     "META_ARCH_REGISTRY",
+    "MMDetBackbone",
+    "MMDetDetector",
     "PROPOSAL_GENERATOR_REGISTRY",
+    "PanopticFPN",
+    "ProposalNetwork",
     "ROIHeads",
     "ROI_BOX_HEAD_REGISTRY",
     "ROI_HEADS_REGISTRY",
+    "ROI_KEYPOINT_HEAD_REGISTRY",
     "ROI_MASK_HEAD_REGISTRY",
     "RPN_HEAD_REGISTRY",
     "ResNet",
+    "RetinaNet",
+    "SemanticSegmentor",
     "StandardROIHeads",
     "build_anchor_generator",
     "build_backbone",
     "build_box_head",
+    "build_keypoint_head",
     "build_mask_head",
     "build_model",
     "build_proposal_generator",
     "build_resnet_backbone",
     "build_roi_heads",
     "build_rpn_head",
+    "build_sem_seg_head",
     "detector_postprocess",
 ]
-STRUCTURES = ["BitMasks", "Boxes", "ImageList", "Instances"]
+STRUCTURES = ["BitMasks", "Boxes", "ImageList", "Instances", "RotatedBoxes"]
 OURS = ["Config", "LoadReport", "Predictor", "load_checkpoint", "load_config"]
-MODULES = [("poolers", "ROIPooler"), ("sampling", "subsample_labels")]
-MODULES += [("box_regression", "Box2BoxTransform"), ("matcher", "Matcher")]
+MODULES = [("poolers", "ROIPooler"), ("sampling", "subsample_labels"), ("matcher", "Matcher")]
+MODULES += [
+    ("box_regression", name)
+    for name in ("Box2BoxTransform", "Box2BoxTransformLinear", "Box2BoxTransformRotated")
+]
 REGISTERED = [
     ("META_ARCH_REGISTRY", "GeneralizedRCNN"),
+    ("META_ARCH_REGISTRY", "PanopticFPN"),
+    ("META_ARCH_REGISTRY", "ProposalNetwork"),
+    ("META_ARCH_REGISTRY", "RetinaNet"),
+    ("META_ARCH_REGISTRY", "SemanticSegmentor"),
     ("BACKBONE_REGISTRY", "build_resnet_backbone"),
     ("BACKBONE_REGISTRY", "build_resnet_fpn_backbone"),
+    ("BACKBONE_REGISTRY", "build_retinanet_resnet_fpn_backbone"),
     ("PROPOSAL_GENERATOR_REGISTRY", "RPN"),
+    ("PROPOSAL_GENERATOR_REGISTRY", "RRPN"),
     ("RPN_HEAD_REGISTRY", "StandardRPNHead"),
     ("ANCHOR_GENERATOR_REGISTRY", "DefaultAnchorGenerator"),
+    ("ANCHOR_GENERATOR_REGISTRY", "RotatedAnchorGenerator"),
+    ("ROI_HEADS_REGISTRY", "CascadeROIHeads"),
+    ("ROI_HEADS_REGISTRY", "RROIHeads"),
+    ("ROI_HEADS_REGISTRY", "Res5ROIHeads"),
     ("ROI_HEADS_REGISTRY", "StandardROIHeads"),
     ("ROI_BOX_HEAD_REGISTRY", "FastRCNNConvFCHead"),
+    ("ROI_KEYPOINT_HEAD_REGISTRY", "KRCNNConvDeconvUpsampleHead"),
     ("ROI_MASK_HEAD_REGISTRY", "MaskRCNNConvUpsampleHead"),
+    ("SEM_SEG_HEADS_REGISTRY", "SemSegFPNHead"),
 ]
 
 

@@ -2,58 +2,54 @@
 
 import golden
 import pytest
-import torch
-from golden import GoldenRun
-from torch import Tensor
+from golden import Differences, GoldenRun
 
-from models.structures import Boxes, pairwise_iou
+# In `make fidelity` alone. The C4 models take most of a minute on one core, nearly all of it in res5
+# on a thousand regions: heads/test_res5_roi_heads.py tests that part. The others take a while too, and
+# all of their parts are in cases that run here.
+SLOW = {
+    "COCO-Detection__faster_rcnn_R_50_C4_3x",
+    "COCO-InstanceSegmentation__mask_rcnn_R_50_C4_3x",
+    "COCO-InstanceSegmentation__mask_rcnn_R_50_DC5_3x",
+    "COCO-InstanceSegmentation__mask_rcnn_R_50_FPN_3x__TTA",
+    "Cityscapes__mask_rcnn_R_50_FPN",
+    "LVISv1-InstanceSegmentation__mask_rcnn_R_50_FPN_1x",
+    "Misc__panoptic_fpn_R_101_dconv_cascade_gn_3x",
+    "PascalVOC-Detection__faster_rcnn_R_50_C4",
+}
 
-CASES = sorted(path.parent.name for path in golden.GOLDEN.glob("*/expected.json"))
-IMAGES = (0, 1)
 
-
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=[name for name in golden.CASES if name not in SLOW])
 def run(request: pytest.FixtureRequest) -> GoldenRun:
     """Detectron2's answer and ours for one folder; each model runs once."""
-    return golden.run_case(request.param)
+    with_tta = request.param.endswith("__TTA")  # many views of each image: one image will do
+    return golden.run_case(request.param, images=1 if with_tta else None)
 
 
-def sampled(feature: Tensor, expected: dict) -> Tensor:
-    return feature.flatten()[expected["index"]]
+@pytest.fixture(scope="module")
+def differences(run: GoldenRun) -> Differences:
+    return golden.compare_run(run)
 
 
 def test_there_are_golden_answers() -> None:
-    assert len(CASES) >= 8
+    assert len(golden.CASES) >= 30
+    assert set(golden.CASES) > SLOW
 
 
 def test_parameter_names_and_shapes_are_equal(run: GoldenRun) -> None:
     assert run.parameters == run.expected["parameters"]
 
 
-def test_features_are_within_a_thousandth_of_their_deviation(run: GoldenRun) -> None:
-    assert list(run.features) == list(run.expected["features"])
-    for name, expected in run.expected["features"].items():
-        feature, tolerance = run.features[name], 1e-3 * expected["std"]
-        assert list(feature.shape) == expected["shape"]
-        worst = (sampled(feature, expected) - torch.tensor(expected["value"])).abs().max()
-        assert worst <= tolerance, name
-        assert abs(float(feature.mean()) - expected["mean"]) <= tolerance, name
+def test_answers_keep_every_rule(differences: Differences) -> None:
+    assert differences.broken == []
 
 
-@pytest.mark.parametrize("image", IMAGES)
-def test_proposals_are_the_same(run: GoldenRun, image: int) -> None:
-    expected = run.expected["outputs"][image]["rpn"]
-    assert len(run.proposals[image]) == expected["count"]
-    best = pairwise_iou(
-        Boxes(torch.tensor(expected["proposal_boxes"])), run.proposals[image].proposal_boxes
-    ).amax(dim=1)
-    assert best.min() >= 0.99
-
-
-@pytest.mark.parametrize("image", IMAGES)
-def test_clear_instances_have_a_partner(run: GoldenRun, image: int) -> None:
-    expected = run.expected["outputs"][image]["instances"]
-    differences = golden.compare_instances(expected, run.instances[image])
-    assert list(run.instances[image].image_size) == expected["image_size"]
-    assert differences.clear > 0
-    assert differences.matched >= 0.99 * differences.clear, differences.unmatched
+def test_something_was_compared(run: GoldenRun, differences: Differences) -> None:
+    kinds = set(run.expected["outputs"][0])
+    if "instances" in kinds:
+        assert differences.clear > 50
+    assert (differences.keypoints > 0) == ("keypoint" in run.name)
+    assert (differences.worst_proposal_iou is not None) == bool(kinds & {"rpn", "proposals"})
+    assert (differences.worst_sem_seg is not None) == ("sem_seg" in kinds)
+    assert (differences.worst_panoptic is not None) == ("panoptic_seg" in kinds)
+    assert (differences.worst_feature is not None) == (not run.expected["tta"])

@@ -95,6 +95,14 @@ def test_the_type_decides_the_alignment(kind: str, aligned: bool) -> None:
     assert all(level.aligned is aligned for level in pooler(pooler_type=kind).level_poolers)
 
 
+def test_roi_pool_takes_the_maximum_over_whole_pixels() -> None:
+    features = torch.arange(64.0).reshape(1, 1, 8, 8)
+    pool = ROIPooler(2, scales=[0.25], sampling_ratio=0, pooler_type="ROIPool")
+    pooled = pool([features], [Boxes(torch.tensor([[0.0, 0.0, 15.0, 15.0]]))])
+    # The box spans pixels 0 to 4 on either axis: rows and columns 0 to 2, and 2 to 4.
+    assert pooled.flatten().tolist() == [18, 20, 34, 36]
+
+
 @pytest.mark.parametrize("size", [(3, 4), [3, 4]])
 def test_an_output_size_is_height_and_width(size) -> None:
     assert pooler(output_size=size)(pyramid(images=1), [squares(9)]).shape == (1, 2, 3, 4)

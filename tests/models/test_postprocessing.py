@@ -5,7 +5,7 @@ import torch
 
 from models import Boxes, Instances, detector_postprocess
 from models.layers import paste_masks_in_image
-from models.postprocessing import rescale_instances
+from models.postprocessing import rescale_instances, sem_seg_postprocess
 
 
 def raw() -> Instances:
@@ -51,6 +51,33 @@ def test_the_input_stays_as_it_is() -> None:
 
 def test_rescaling_alone_keeps_soft_masks() -> None:
     assert rescale_instances(raw(), 10, 80).pred_masks.shape == (1, 1, 28, 28)
+
+
+def test_keypoints_are_scaled_and_their_scores_stay() -> None:
+    instances = raw()
+    instances.pred_keypoints = torch.tensor([[[4.0, 6.0, 0.5]], [[1.0, 1.0, 0.25]]])
+    result = rescale_instances(instances, 10, 80)
+    assert result.pred_keypoints.tolist() == [[[8, 3, 0.5]]]
+    assert instances.pred_keypoints[0, 0].tolist() == [4, 6, 0.5]
+
+
+def test_proposals_are_scaled_clipped_and_dropped_when_empty() -> None:
+    proposals = Instances(
+        (20, 40), proposal_boxes=raw().pred_boxes, objectness_logits=torch.tensor([2.0, 1.0])
+    )
+    result = rescale_instances(proposals, 10, 80)
+    assert result.proposal_boxes.tensor.tolist() == [[4, 2, 80, 8]]
+    assert result.objectness_logits.tolist() == [2]
+
+
+def test_semantic_logits_lose_the_padding_before_they_are_resized() -> None:
+    logits = torch.full((2, 8, 12), 1000.0)
+    logits[:, :4, :6] = torch.arange(24.0).reshape(4, 6)
+    result = sem_seg_postprocess(logits, (4, 6), 8, 12)
+    assert result.shape == (2, 8, 12)
+    assert result.max() <= 23
+    # Half-pixel centres: the corner stays, the next pixel lies a quarter on the way.
+    assert result[0, 0, :2].tolist() == [0, 0.25]
 
 
 @pytest.mark.parametrize("with_masks", [True, False])

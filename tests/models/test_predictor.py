@@ -267,3 +267,16 @@ def test_without_a_gpu_cuda_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ModelError, match="0 usable GPU"):
         resolve_device("cuda")
+
+
+@pytest.mark.parametrize("mode", ["I", "F", "I;16"])
+def test_a_pil_image_of_more_than_8_bits_is_refused(shapes_predictor: Predictor, mode: str) -> None:
+    with pytest.raises(TypeError, match="more than 8 bits"):
+        shapes_predictor(Image.new(mode, (8, 8)))
+
+
+def test_outputs_has_what_the_model_gives(shapes_predictor: Predictor) -> None:
+    picture = np.full((40, 40, 3), 127, dtype=np.uint8)
+    outputs = shapes_predictor.outputs(picture)
+    assert list(outputs) == ["instances"]
+    assert outputs["instances"].image_size == (40, 40)

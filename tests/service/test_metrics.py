@@ -7,7 +7,7 @@ from fake_server import Serve, Served
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.inference.scheduler import BatchRecord
+from service.inference.work import BatchRecord
 from service.metrics import Metrics
 from service.repository.version import ModelVersion
 
@@ -25,6 +25,7 @@ FAMILIES = {
     "build_info": ("gauge", {"version", "torch", "torchvision", "cuda"}),
     "http_requests": ("counter", {"method", "route", "code"}),
     "http_request_duration_seconds": ("histogram", {"method", "route"}),
+    "http_refused": ("counter", {"code"}),
     "http_requests_in_progress": ("gauge", {"route"}),
     "http_request_size_bytes": ("histogram", {"route"}),
     "http_response_size_bytes": ("histogram", {"route"}),
@@ -93,6 +94,7 @@ async def used(serve: Serve) -> Served:
     served = serve()
     assert (await predict(served)).status_code == 200
     assert (await reload(served)).status_code == 200
+    served.runtime.metrics.request_refused(431)
     return served
 
 

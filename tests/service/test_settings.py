@@ -61,10 +61,14 @@ def test_variables_of_others_in_the_file_do_no_harm(tmp_path: Path) -> None:
     assert Settings().port == 8000
 
 
-@pytest.mark.parametrize(("given", "missing"), [("config", "weights"), ("weights", "config")])
-def test_config_and_weights_come_both_or_not_at_all(given: str, missing: str) -> None:
-    with pytest.raises(ValidationError, match=f"--{given} needs --{missing} too"):
-        Settings(**{given: Path("file")})
+def test_a_config_needs_its_weights() -> None:
+    with pytest.raises(ValidationError, match="--config needs --weights too"):
+        Settings(config=Path("file"))
+
+
+def test_weights_alone_are_a_file_of_torchvisions() -> None:
+    settings = Settings(weights=Path("file"))
+    assert (settings.config, settings.weights) == (None, Path("file"))
 
 
 def test_the_token_is_not_shown() -> None:

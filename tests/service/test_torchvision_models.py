@@ -38,7 +38,9 @@ def test_a_detector_is_loaded_from_its_weights(weights: Path) -> None:
     image = detector.prepare(pixels)
     assert image.tensor.shape == (3, 60, 90)
     assert image.padded_size == (800, 1216)
-    (instances,) = detector.infer([image])
+    (prediction,) = detector.infer([image])
+    instances = prediction.instances
+    assert instances is not None
     assert instances.image_size == (60, 90)
     assert len(instances) > 0
     detector.close()

@@ -56,11 +56,11 @@ def test_a_zoo_model_is_served_and_reloaded(small: ZooModel) -> None:
         assert served.current.detector.description.config_file == "Shapes/small"
         assert served.current.detector.description.class_names[0] == "class_0"
         assert runtime.model_root == PRETRAINED.resolve()
-        job = runtime.repository.start_reload(served, served.source)
+        job = runtime.repository.start_reload(served, lambda source: source)
         assert job.finished.wait(60)
         assert (job.state, job.version, job.error) == ("succeeded", "2", None)
         other = ModelSource(PRETRAINED / "config.yaml", WEIGHTS)
-        job = runtime.repository.start_reload(served, other)
+        job = runtime.repository.start_reload(served, lambda _: other)
         assert job.finished.wait(60)
         assert served.current.detector.description.config_file == "config.yaml"
         assert served.current.detector.description.class_names[0] == "disc"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.structures import Boxes, Instances
-from service.inference.detector import ModelDescription, PreparedImage
+from service.inference.detector import ModelDescription, Prediction, PreparedImage, Views
 from service.repository.repository import ModelSource
 
 NAMES = ("disc", "square", "star, red", "1")
@@ -37,6 +37,8 @@ class FakeDetector:
         go: batches wait for it; set unless a test clears it.
         held: set when a batch had to wait for ``go``.
         closed: how often it was closed.
+        given: views and proposals of every image that it prepared.
+        predicts: what it answers to an image, in the place of three instances.
     """
 
     def __init__(self, number: int = 1, *, recipe: Hashable = "rgb", **described: Any) -> None:
@@ -51,6 +53,8 @@ class FakeDetector:
         self.go.set()
         self.held = threading.Event()
         self.closed = 0
+        self.given: list[tuple[Views | None, NDArray[np.float32] | None]] = []
+        self.predicts: Callable[[PreparedImage], Prediction] | None = None
         self._entered: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
         described = {
             "architecture": "FakeRCNN",
@@ -71,19 +75,32 @@ class FakeDetector:
             "config_file": "config.yaml",
             "load_report": {"missing": []},
         } | described
+        masks = described["task"] == "instance_segmentation"
+        described.setdefault("outputs", ("instances", "masks") if masks else ("instances",))
         self.description = ModelDescription(**described)
 
-    def prepare(self, pixels: NDArray[np.uint8]) -> PreparedImage:
+    def prepare(
+        self,
+        pixels: NDArray[np.uint8],
+        *,
+        tta: Views | None = None,
+        proposals: NDArray[np.float32] | None = None,
+    ) -> PreparedImage:
+        self.given.append((tta, proposals))
         height, width = pixels.shape[:2]
+        sizes = tta.sizes * (2 if tta.flip else 1) if tta is not None else ()
+        views = [{"image": torch.zeros(3, size, size, dtype=torch.uint8)} for size in sizes]
         return PreparedImage(
             tensor=torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))),
             height=height,
             width=width,
             padded_size=(-(-height // 32) * 32, -(-width // 32) * 32),
             recipe=self.recipe,
+            views=tuple(views),
+            proposals=torch.from_numpy(proposals) if proposals is not None else None,
         )
 
-    def infer(self, batch: Sequence[PreparedImage]) -> list[Instances]:
+    def infer(self, batch: Sequence[PreparedImage]) -> list[Prediction]:
         assert self.closed == 0, "a closed detector was used"
         marks = [mark_of(image) for image in batch]
         self.batches.append(marks)
@@ -95,7 +112,10 @@ class FakeDetector:
             raise torch.OutOfMemoryError("CUDA out of memory")
         if self.fail_on & set(marks):
             raise self.error()
-        return self.answers([self._find(image) for image in batch])
+        if self.predicts is not None:
+            return [self.predicts(image) for image in batch]
+        found = self.answers([self._find(image) for image in batch])
+        return [Prediction(instances=instances) for instances in found]
 
     def close(self) -> int:
         self.closed += 1

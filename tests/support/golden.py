@@ -7,7 +7,6 @@ weights; ``seeded_state`` makes those weights again from the names and shapes of
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,115 +16,101 @@ import pycocotools.mask as mask_api
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from seeded_weights import NOT_SEEDED, seeded_state
+from torch import Tensor
 
 from models import Instances, build_model, load_config
 from models.structures import Boxes, RotatedBoxes, pairwise_iou, pairwise_iou_rotated
+from models.test_time_augmentation import GeneralizedRCNNWithTTA
 from models.transforms import resize_image, resized_size
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden"
-NOT_SEEDED = ("anchor_generator.", "pixel_mean", "pixel_std", "num_batches_tracked")
-
-
-def _gain(name: str, stem_gain: float) -> float:
-    """Variance gain of a weight by its place: keeps activations sane and detections diverse."""
-    for part, gain in (
-        ("stem", stem_gain),
-        ("anchor_deltas", 0.0005),
-        ("head.bbox_pred", 0.0005),
-        ("bbox_pred", 0.05),
-        ("objectness", 0.25),
-        ("head.cls_score", 0.08),
-        ("cls_score", 0.5),
-        ("conv_offset", 0.05),
-    ):
-        if part in name:
-            return gain
-    return 2.0
-
-
-def seeded_tensor(
-    name: str, shape: torch.Size, seed: int, stem_gain: float, damped: bool
-) -> Tensor:
-    """One float32 tensor that depends on its name and shape alone."""
-    rng = np.random.Generator(np.random.PCG64(zlib.crc32(f"{seed}:{name}".encode())))
-    x = rng.standard_normal(size=tuple(shape))
-    last = name.rsplit(".", 1)[-1]
-    if last == "running_mean":
-        x = 0.1 * x
-    elif last == "running_var":
-        x = 0.75 + 0.5 * np.abs(np.tanh(x))
-    elif len(shape) == 1 and last == "weight":
-        x = (0.2 if damped else 1.0) * (1.0 + 0.1 * np.tanh(x))
-    elif len(shape) == 1:
-        x = 0.05 * x
-    else:
-        fan_in = int(np.prod(shape[1:]))
-        if "deconv" in name:
-            fan_in = int(shape[0] * np.prod(shape[2:])) // 4
-        x = x * np.sqrt(_gain(name, stem_gain) / max(fan_in, 1))
-    return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
-
-
-def seeded_state(model: nn.Module, seed: int, stem_gain: float) -> dict[str, Tensor]:
-    """Deterministic values for every floating-point tensor of ``model``."""
-    state = model.state_dict()
-    seeded = {}
-    for name, value in state.items():
-        if any(part in name for part in NOT_SEEDED) or not torch.is_floating_point(value):
-            continue
-        last_of_basic = (
-            "conv2.norm" in name and name.replace("conv2.norm", "conv3.norm") not in state
-        )
-        damped = "conv3.norm" in name or "f.c_bn" in name or last_of_basic
-        seeded[name] = seeded_tensor(name, value.shape, seed, stem_gain, damped)
-    return seeded
+CASES = sorted(path.parent.name for path in GOLDEN.glob("*/expected.json"))
 
 
 @dataclass
 class GoldenRun:
     """Detectron2's answer and ours for one folder."""
 
+    name: str
     expected: dict[str, Any]
     parameters: dict[str, list[int]]
     features: dict[str, Tensor]
-    proposals: list[Instances]
-    instances: list[Instances]
+    proposals: list[Instances]  # of the generator; empty where there is none
+    outputs: list[dict[str, Any]]
+
+    @property
+    def instances(self) -> list[Instances]:
+        """Per image its instances."""
+        return [output["instances"] for output in self.outputs]
 
 
-def run_case(name: str) -> GoldenRun:
-    """Build the model of a folder, seed it, and run both images in one batch as Detectron2 did."""
+def run_case(name: str, *, images: int | None = None) -> GoldenRun:
+    """Build the model of a folder, seed it, and run both images in one batch as Detectron2 did.
+
+    With test-time augmentation the images go in one by one at their own size; then, and only then,
+    ``images`` can be 1: the second one is left out.
+    """
     folder = GOLDEN / name
     expected = json.loads((folder / "expected.json").read_text())
-    model: Any = build_model(load_config(folder / "config.yaml"))
-    model.load_state_dict(
-        seeded_state(model, expected["seed"], expected["stem_gain"]), strict=False
-    )
-    inputs = []
-    for file_name in expected["images"]:
-        rgb = np.asarray(Image.open(GOLDEN / file_name).convert("RGB"))
-        height, width = rgb.shape[:2]
-        size = resized_size(height, width, expected["min_size_test"], expected["max_size_test"])
-        bgr = resize_image(rgb, *size)[:, :, ::-1]
-        tensor = torch.from_numpy(np.ascontiguousarray(bgr.transpose(2, 0, 1)))
-        inputs.append({"image": tensor, "height": height, "width": width})
+    if images is not None:
+        assert expected["tta"], "a batch is not to be cut: its images share their padding"
+        expected["images"] = expected["images"][:images]
+        expected["outputs"] = expected["outputs"][:images]
+    cfg = load_config(folder / "config.yaml")
+    model: Any = build_model(cfg)
+    seeded = seeded_state(model, expected["seed"], expected["stem_gain"])
+    model.load_state_dict(seeded, strict=False)
+    inputs = golden_inputs(expected)
     features: dict[str, Tensor] = {}
     proposals: list[Instances] = []
-    model.backbone.register_forward_hook(lambda _, __, output: features.update(output))
-    model.proposal_generator.register_forward_hook(lambda _, __, out: proposals.extend(out[0]))
+    if expected["tta"]:
+        model_that_runs: Any = GeneralizedRCNNWithTTA(cfg, model)
+    else:
+        model_that_runs = model
+        model.backbone.register_forward_hook(lambda _, __, output: features.update(output))
+        generator = getattr(model, "proposal_generator", None)
+        if generator is not None:
+            generator.register_forward_hook(lambda _, __, output: proposals.extend(output[0]))
     with torch.inference_mode():
-        instances = [answer["instances"] for answer in model(inputs)]
+        outputs = model_that_runs(inputs)
     parameters = {
-        name: list(value.shape)
-        for name, value in model.state_dict().items()
-        if not any(part in name for part in NOT_SEEDED)
+        key: list(value.shape)
+        for key, value in model.state_dict().items()
+        if not any(part in key for part in NOT_SEEDED)
     }
-    return GoldenRun(expected, parameters, features, proposals, instances)
+    return GoldenRun(name, expected, parameters, features, proposals, outputs)
+
+
+def golden_inputs(expected: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a case's model gets: BGR images, resized, and proposals where they come with the input."""
+    inputs = []
+    for i, file_name in enumerate(expected["images"]):
+        rgb = np.asarray(Image.open(GOLDEN / file_name).convert("RGB"))
+        height, width = rgb.shape[:2]
+        size = (height, width)
+        if not expected["tta"]:
+            size = resized_size(*size, expected["min_size_test"], expected["max_size_test"])
+        bgr = resize_image(rgb, *size)[:, :, ::-1]
+        image = torch.from_numpy(np.ascontiguousarray(bgr.transpose(2, 0, 1)))
+        one: dict[str, Any] = {"image": image, "height": height, "width": width}
+        if "proposals" in expected:
+            given = expected["proposals"][i]
+            one["proposals"] = Instances(
+                size,
+                proposal_boxes=Boxes(torch.tensor(given["proposal_boxes"])),
+                objectness_logits=torch.tensor(given["objectness_logits"]),
+            )
+        inputs.append(one)
+    return inputs
 
 
 @dataclass
 class Differences:
-    """The worst differences of matched instances, and those that found no partner."""
+    """The worst differences of what was compared, and what broke a rule.
+
+    A share is None, and a number as good as can be, where there was nothing of its kind.
+    """
 
     clear: int = 0
     matched: int = 0
@@ -133,6 +118,81 @@ class Differences:
     worst_score: float = 0.0
     worst_mask_iou: float = 1.0
     unmatched: list[str] = field(default_factory=list)
+    has_masks: bool = False
+    keypoints: int = 0
+    keypoints_close: int = 0
+    worst_proposal_iou: float | None = None
+    worst_sem_seg: float | None = None
+    worst_panoptic: float | None = None
+    worst_feature: float | None = None  # in standard deviations of the feature
+    broken: list[str] = field(default_factory=list)
+
+    def add(self, other: Differences) -> None:
+        """Take the differences of another image in."""
+        self.clear += other.clear
+        self.matched += other.matched
+        self.worst_box = max(self.worst_box, other.worst_box)
+        self.worst_score = max(self.worst_score, other.worst_score)
+        self.worst_mask_iou = min(self.worst_mask_iou, other.worst_mask_iou)
+        self.unmatched += other.unmatched
+        self.has_masks |= other.has_masks
+        self.keypoints += other.keypoints
+        self.keypoints_close += other.keypoints_close
+        for name, worse in (
+            ("worst_proposal_iou", min),
+            ("worst_sem_seg", min),
+            ("worst_panoptic", min),
+            ("worst_feature", max),
+        ):
+            known = [v for v in (getattr(self, name), getattr(other, name)) if v is not None]
+            setattr(self, name, worse(known, default=None))
+        self.broken += other.broken
+
+
+def compare_run(run: GoldenRun) -> Differences:
+    """Everything that a folder holds, by the rules of the golden answers; see ``broken``."""
+    total = Differences()
+    if run.parameters != run.expected["parameters"]:
+        total.broken.append("names or shapes of parameters")
+    total.add(compare_features(run))
+    compared = {
+        "instances": compare_instances,
+        "proposals": compare_proposals,
+        "sem_seg": lambda expected, ours: compare_sem_seg(expected, ours, GOLDEN / run.name),
+        "panoptic_seg": lambda expected, ours: compare_panoptic(expected, ours, GOLDEN / run.name),
+    }
+    for i, (expected, ours) in enumerate(zip(run.expected["outputs"], run.outputs, strict=True)):
+        kinds = set(expected) - {"rpn"}
+        if kinds != set(ours):
+            total.broken.append(f"outputs {sorted(ours)} instead of {sorted(kinds)}")
+        for kind in sorted(kinds & set(ours)):
+            total.add(compared[kind](expected[kind], ours[kind]))
+        # Detectron2 rescales a proposal network's proposals in place: its "rpn" are "proposals" again.
+        if "rpn" in expected and "proposals" not in kinds:
+            total.add(compare_proposals(expected["rpn"], run.proposals[i]))
+    if total.matched < 0.99 * total.clear:
+        total.broken.append(f"{len(total.unmatched)} of {total.clear} instances: {total.unmatched}")
+    return total
+
+
+def compare_features(run: GoldenRun) -> Differences:
+    """Sampled values and the mean of each backbone output, within a thousandth of its deviation."""
+    result = Differences()
+    expected = run.expected.get("features", {})
+    if not run.expected["tta"] and list(run.features) != list(expected):
+        result.broken.append(f"features {list(run.features)} instead of {list(expected)}")
+    for name, feature in run.features.items():
+        wanted = expected[name]
+        if list(feature.shape) != wanted["shape"]:
+            result.broken.append(f"shape of {name}")
+            continue
+        sampled = feature.flatten()[wanted["index"]] - torch.tensor(wanted["value"])
+        worst = max(float(sampled.abs().max()), abs(float(feature.mean()) - wanted["mean"]))
+        worst /= wanted["std"]
+        result.worst_feature = max(result.worst_feature or 0.0, worst)
+        if worst > 1e-3:
+            result.broken.append(f"feature {name} differs by {worst:.1e} deviations")
+    return result
 
 
 def mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
@@ -157,15 +217,39 @@ def box_differences(expected: list[list[float]], ours: Boxes | RotatedBoxes) -> 
     return differences.amax(dim=2)
 
 
-def compare_instances(expected: dict[str, Any], ours: Instances) -> Differences:
-    """Match our instances to Detectron2's clear ones: class, IoU >= 0.99, score within 1e-3, mask.
+def compare_proposals(expected: dict[str, Any], ours: Instances) -> Differences:
+    """As many proposals, and for each one that is written down one of ours with IoU >= 0.99.
 
-    Rotated boxes match by coordinates alone: within 0.1 pixels and 0.1 degrees.
+    The nearest one has its objectness logit, within 1e-3.
+    """
+    result = Differences()
+    if len(ours) != expected["count"]:
+        result.broken.append(f"{len(ours)} proposals instead of {expected['count']}")
+    best = box_overlaps(expected["proposal_boxes"], ours.proposal_boxes).amax(dim=1)
+    result.worst_proposal_iou = float(best.min())
+    if result.worst_proposal_iou < 0.99:
+        result.broken.append(f"a proposal overlaps ours by {result.worst_proposal_iou} only")
+        return result
+    nearest = box_differences(expected["proposal_boxes"], ours.proposal_boxes).argmin(dim=1)
+    logits = ours.objectness_logits[nearest] - torch.tensor(expected["objectness_logits"])
+    if float(logits.abs().max()) > 1e-3:
+        result.broken.append("objectness logits")
+    return result
+
+
+def compare_instances(expected: dict[str, Any], ours: Instances) -> Differences:
+    """Match our instances to Detectron2's clear ones.
+
+    A partner has the same class, IoU >= 0.99 (or all coordinates within 0.1 pixels), a score within
+    1e-3, mask IoU >= 0.99 and 90 % of the keypoints within 0.5 pixels. Rotated boxes match by
+    coordinates alone: within 0.1 pixels and 0.1 degrees.
 
     Clear is what scores above the smallest expected score + 1e-4: what lies below may have been cut
     off elsewhere by a difference in the order of sums.
     """
-    result = Differences()
+    result = Differences(has_masks="pred_masks" in expected)
+    if "image_size" in expected and list(ours.image_size) != expected["image_size"]:
+        result.broken.append(f"image size {ours.image_size} instead of {expected['image_size']}")
     scores = expected["scores"]
     if not scores:
         return result
@@ -183,20 +267,69 @@ def compare_instances(expected: dict[str, Any], ours: Instances) -> Differences:
             & (ours.pred_classes == expected["pred_classes"][i])
             & ((ours.scores - score).abs() <= 1e-3)
         )
-        best: tuple[float, int] | None = None
+        best: tuple[float, float, int] | None = None
         for j in candidates.nonzero().flatten().tolist():
-            iou = 1.0
+            iou, near = 1.0, 1.0
             if "pred_masks" in expected:
                 frame = mask_api.decode(expected["pred_masks"][i]).astype(bool)
                 iou = mask_iou(frame, ours.pred_masks[j].numpy())
-            if iou >= 0.99 and (best is None or iou > best[0]):
-                best = (iou, j)
+            if "pred_keypoints" in expected:
+                near = float(
+                    _near_keypoints(expected["pred_keypoints"][i], ours, j).double().mean()
+                )
+            if iou >= 0.99 and near >= 0.9 and (best is None or (iou, near) > best[:2]):
+                best = (iou, near, j)
         if best is None:
             result.unmatched.append(f"#{i} class {expected['pred_classes'][i]} score {score}")
             continue
-        iou, j = best
+        iou, _, j = best
         result.matched += 1
         result.worst_box = max(result.worst_box, float(box_difference[i, j]))
         result.worst_score = max(result.worst_score, abs(float(ours.scores[j]) - score))
         result.worst_mask_iou = min(result.worst_mask_iou, iou)
+        if "pred_keypoints" in expected:
+            near_keypoints = _near_keypoints(expected["pred_keypoints"][i], ours, j)
+            result.keypoints += len(near_keypoints)
+            result.keypoints_close += int(near_keypoints.sum())
+    return result
+
+
+def _near_keypoints(expected: list[list[float]], ours: Instances, j: int) -> Tensor:
+    """(K,) bool: within half a pixel, x and y."""
+    difference = torch.tensor(expected)[:, :2] - ours.pred_keypoints[j, :, :2]
+    return difference.abs().amax(dim=1) <= 0.5
+
+
+def compare_sem_seg(expected: dict[str, Any], ours: Tensor, folder: Path) -> Differences:
+    """The best class of a pixel is equal on 99.8 % of them, the sampled logits within 1e-3."""
+    result = Differences()
+    if list(ours.shape) != expected["shape"]:
+        result.broken.append(f"sem_seg of shape {list(ours.shape)}, not {expected['shape']}")
+        return result
+    best = np.asarray(Image.open(folder / expected["argmax_png"]))
+    result.worst_sem_seg = float((ours.argmax(dim=0).numpy() == best).mean())
+    if result.worst_sem_seg < 0.998:
+        result.broken.append(f"semantic classes are equal on {result.worst_sem_seg:.4f} only")
+    sampled = ours.flatten()[expected["index"]] - torch.tensor(expected["value"])
+    if float(sampled.abs().max()) > 1e-3 * expected["std"]:
+        result.broken.append("semantic logits")
+    return result
+
+
+def compare_panoptic(
+    expected: dict[str, Any], ours: tuple[Tensor, list[dict[str, Any]]], folder: Path
+) -> Differences:
+    """The same segments in the same order, and the segment of a pixel equal on 99 % of them."""
+    segments, found = ours
+    same = (segments.numpy() == np.asarray(Image.open(folder / expected["png"]))).mean()
+    result = Differences(worst_panoptic=float(same))
+    if same < 0.99:
+        result.broken.append(f"panoptic segments are equal on {same:.4f} only")
+    keys = ("id", "isthing", "category_id")
+    facts = [
+        [tuple(int(segment[key]) for key in keys) for segment in info]
+        for info in (found, expected["segments_info"])
+    ]
+    if facts[0] != facts[1]:
+        result.broken.append("panoptic segments are not the same")
     return result

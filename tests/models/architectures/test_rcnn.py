@@ -5,14 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from tiny_models import PlainPyramid, tiny_image, tiny_model
 
 from models import (
-    BACKBONE_REGISTRY,
     META_ARCH_REGISTRY,
     ROI_HEADS_REGISTRY,
-    Backbone,
     Boxes,
     GeneralizedRCNN,
     Instances,
@@ -24,26 +21,6 @@ from models import (
 )
 from models.config import Config
 from models.errors import ConfigError
-
-
-@BACKBONE_REGISTRY.register()
-class PlainPyramid(Backbone):
-    """One convolution and its average pools, as levels p2 to p6: a user's own backbone."""
-
-    def __init__(self, cfg: Config, input_shape: ShapeSpec) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(input_shape.known_channels, 8, 4, stride=4)
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        first = self.conv(x)
-        return {f"p{i}": F.avg_pool2d(first, 2 ** (i - 2)) for i in range(2, 7)}
-
-    def output_shape(self) -> dict[str, ShapeSpec]:
-        return {f"p{i}": ShapeSpec(channels=8, stride=2**i) for i in range(2, 7)}
-
-    @property
-    def size_divisibility(self) -> int:
-        return 64
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -117,7 +94,7 @@ def test_without_postprocessing_masks_are_soft_and_boxes_in_pixels_of_the_input(
 
 
 def test_inference_keeps_no_graph(model: GeneralizedRCNN, inputs: list) -> None:
-    assert not model.inference(inputs)[0].scores.requires_grad
+    assert not model.inference(inputs)[0]["instances"].scores.requires_grad
 
 
 def test_known_boxes_get_the_masks_that_detection_gave_them(
@@ -139,7 +116,8 @@ def test_known_boxes_are_postprocessed_too(model: GeneralizedRCNN, inputs: list)
     known = Instances(
         size, pred_boxes=Boxes(torch.tensor([[0, 0, 10, 10]])), pred_classes=torch.tensor([1])
     )
-    (completed,) = model.inference(inputs[:1], [known])
+    (answer,) = model.inference(inputs[:1], [known])
+    completed = answer["instances"]
     assert completed.image_size == (100, 300)
     assert completed.pred_masks.shape == (1, 100, 300)
 
@@ -150,7 +128,8 @@ def test_no_known_boxes_are_no_error(model: GeneralizedRCNN, inputs: list) -> No
         pred_boxes=Boxes(torch.zeros(0, 4)),
         pred_classes=torch.zeros(0, dtype=torch.int64),
     )
-    assert model.inference(inputs[:1], [none])[0].pred_masks.shape == (0, 100, 300)
+    (answer,) = model.inference(inputs[:1], [none])
+    assert answer["instances"].pred_masks.shape == (0, 100, 300)
 
 
 def test_images_are_normalised_before_they_are_padded(model: GeneralizedRCNN, inputs: list) -> None:
@@ -190,8 +169,8 @@ def test_mean_and_deviation_have_one_value_for_each_channel(model: GeneralizedRC
 
 
 def test_an_unknown_architecture_is_refused(shapes_files) -> None:
-    cfg = load_config(shapes_files[0], ["MODEL.META_ARCHITECTURE", "RetinaNet"])
-    with pytest.raises(ConfigError, match="'RetinaNet', which is not in the META_ARCH registry"):
+    cfg = load_config(shapes_files[0], ["MODEL.META_ARCHITECTURE", "RetinaNett"])
+    with pytest.raises(ConfigError, match="'RetinaNett', which is not in the META_ARCH registry"):
         build_model(cfg)
 
 
@@ -223,9 +202,68 @@ def test_a_registered_architecture_is_used(shapes_files, monkeypatch: pytest.Mon
     class QuietRCNN(GeneralizedRCNN):
         """Detects nothing that scores below 0.5."""
 
-        def inference(self, *args, **kwargs):
-            return [x[x.scores > 0.5] for x in super().inference(*args, **kwargs)]
+        def detect(self, *args, **kwargs):
+            return [x[x.scores > 0.5] for x in super().detect(*args, **kwargs)]
 
     monkeypatch.setitem(META_ARCH_REGISTRY._components, "QuietRCNN", QuietRCNN)
     cfg = load_config(shapes_files[0], ["MODEL.META_ARCHITECTURE", "QuietRCNN"])
     assert isinstance(build_model(cfg), QuietRCNN)
+
+
+def test_inference_with_postprocessing_is_the_call_itself(
+    model: GeneralizedRCNN, inputs: list
+) -> None:
+    for ours, called in zip(model.inference(inputs), model(inputs), strict=True):
+        assert list(ours) == list(called) == ["instances"]
+        for name, value in called["instances"].get_fields().items():
+            other = ours["instances"].get(name)
+            same = [getattr(x, "tensor", x) for x in (other, value)]
+            assert torch.equal(*same), name
+
+
+def test_predict_is_the_call_with_soft_masks(model: GeneralizedRCNN, inputs: list) -> None:
+    for soft, called in zip(model.predict(inputs), model(inputs), strict=True):
+        soft, called = soft["instances"], called["instances"]
+        assert soft.pred_masks.shape == (len(called), 1, 28, 28)
+        assert soft.image_size == called.image_size == (100, 300)
+        assert torch.equal(soft.pred_boxes.tensor, called.pred_boxes.tensor)
+        assert torch.equal(soft.scores, called.scores)
+
+
+def proposals(*boxes: list[float]) -> Instances:
+    return Instances(
+        (96, 128),
+        proposal_boxes=Boxes(torch.tensor(boxes).reshape(-1, 4)),
+        objectness_logits=torch.zeros(len(boxes)),
+    )
+
+
+def test_proposals_can_come_with_the_input() -> None:
+    model = tiny_model(PROPOSAL_GENERATOR__NAME="PrecomputedProposals")
+    assert model.proposal_generator is None
+    image = tiny_image()
+    given = proposals([10.0, 10.0, 60.0, 50.0], [70.0, 20.0, 120.0, 90.0])
+    some, none = model(
+        [{"image": image, "proposals": given}, {"image": image, "proposals": proposals()}]
+    )
+    assert len(some["instances"]) > 0
+    assert len(none["instances"]) == 0
+
+
+def test_given_proposals_are_detected_as_the_generators_are() -> None:
+    with_rpn, without = tiny_model(), tiny_model(PROPOSAL_GENERATOR__NAME="PrecomputedProposals")
+    without.load_state_dict(with_rpn.state_dict(), strict=False)
+    inputs = {"image": tiny_image()}
+    images = with_rpn.preprocess_image([inputs])
+    features = with_rpn.backbone(images.tensor)
+    (given,) = with_rpn.propose(images, features, [inputs])
+    expected, ours = with_rpn([inputs]), without([inputs | {"proposals": given}])
+    assert len(expected[0]["instances"]) > 0
+    assert torch.equal(ours[0]["instances"].scores, expected[0]["instances"].scores)
+
+
+def test_missing_proposals_are_told_with_the_image() -> None:
+    model = tiny_model(PROPOSAL_GENERATOR__NAME="PrecomputedProposals")
+    image = tiny_image()
+    with pytest.raises(ValueError, match=r"image 1 has none under 'proposals'"):
+        model([{"image": image, "proposals": proposals()}, {"image": image}])

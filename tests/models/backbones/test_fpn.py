@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import BACKBONE_REGISTRY, FPN, Backbone, ShapeSpec, build_backbone, load_config
-from models.backbones import LastLevelMaxPool
+from models.backbones import LastLevelMaxPool, LastLevelP6P7
 from models.config import Config
 from models.errors import ConfigError
 
@@ -148,3 +148,39 @@ def test_the_interface_alone_computes_nothing() -> None:
         backbone(torch.zeros(1, 3, 8, 8))
     with pytest.raises(NotImplementedError):
         backbone.output_shape()
+
+
+@pytest.mark.parametrize(("source", "channels"), [("res5", 3), ("p5", 8)])
+def test_two_convolved_levels_are_made_of_res5_or_p5(source: str, channels: int) -> None:
+    fpn = two_levels(top_block=LastLevelP6P7(channels, 8, source))
+    x = torch.randn(1, 3, 128, 128)
+    levels = fpn(x)
+    assert list(levels) == list(fpn.output_shape()) == ["p4", "p5", "p6", "p7"]
+    made_of = fpn.bottom_up(x)["res5"] if source == "res5" else levels["p5"]
+    p6 = F.conv2d(made_of, fpn.top_block.p6.weight, fpn.top_block.p6.bias, stride=2, padding=1)
+    torch.testing.assert_close(levels["p6"], p6)
+    rectified = p6.clamp(min=0)
+    p7 = F.conv2d(rectified, fpn.top_block.p7.weight, fpn.top_block.p7.bias, stride=2, padding=1)
+    torch.testing.assert_close(levels["p7"], p7)
+    assert fpn.output_shape()["p7"] == ShapeSpec(channels=8, stride=128)
+
+
+def test_convolved_levels_do_not_change_what_the_input_must_be_divisible_by() -> None:
+    assert two_levels(top_block=LastLevelP6P7(3, 8)).size_divisibility == 32
+
+
+def test_the_pyramid_of_retinanet_has_levels_p3_to_p7(cfg: Config) -> None:
+    cfg = cfg.override("MODEL.BACKBONE.NAME", "build_retinanet_resnet_fpn_backbone")
+    cfg = cfg.override("MODEL.RESNETS.OUT_FEATURES", ["res3", "res4", "res5"])
+    cfg = cfg.override("MODEL.FPN.IN_FEATURES", ["res3", "res4", "res5"])
+    with torch.device("meta"):
+        fpn = build_backbone(cfg)
+    assert list(fpn.output_shape()) == ["p3", "p4", "p5", "p6", "p7"]
+    assert fpn.top_block.p6.in_channels == fpn.bottom_up.output_shape()["res5"].channels
+
+
+def test_the_pyramid_of_retinanet_needs_res5(cfg: Config) -> None:
+    cfg = cfg.override("MODEL.BACKBONE.NAME", "build_retinanet_resnet_fpn_backbone")
+    cfg = cfg.override("MODEL.RESNETS.OUT_FEATURES", ["res3", "res4"])
+    with pytest.raises(ConfigError, match="makes p6 of res5"):
+        build_backbone(cfg)

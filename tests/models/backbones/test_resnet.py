@@ -197,9 +197,18 @@ def test_a_feature_that_is_not_there_is_refused(name: str) -> None:
     [
         ({"DEPTH": 20}, "DEPTH is 20; there are 18, 34, 50, 101, 152"),
         ({"DEPTH": 18}, "RES2_OUT_CHANNELS 64"),
-        ({"DEPTH": 18, "RES2_OUT_CHANNELS": 64, "NUM_GROUPS": 2}, "no groups and no dilation"),
-        ({"DEPTH": 34, "RES2_OUT_CHANNELS": 64, "RES5_DILATION": 2}, "no groups and no dilation"),
-        ({"DEFORM_ON_PER_STAGE": [False, True, True, True]}, "not built yet"),
+        ({"DEPTH": 18, "RES2_OUT_CHANNELS": 64, "NUM_GROUPS": 2}, "no groups, no dilation"),
+        ({"DEPTH": 34, "RES2_OUT_CHANNELS": 64, "RES5_DILATION": 2}, "no groups, no dilation"),
+        (
+            {
+                "DEPTH": 18,
+                "RES2_OUT_CHANNELS": 64,
+                "DEFORM_ON_PER_STAGE": [False, False, False, True],
+            },
+            "no deformable convolution",
+        ),
+        ({"RES5_DILATION": 4}, "RES5_DILATION is 4; it is 1 or 2"),
+        ({"RES5_DILATION": 0}, "RES5_DILATION is 0; it is 1 or 2"),
         ({"OUT_FEATURES": ["res7"]}, "no features res7"),
         ({"NORM": "XN"}, "Unknown norm 'XN'"),
     ],

@@ -15,6 +15,7 @@ from models import (
 )
 from models.config import Config
 from models.errors import ConfigError
+from models.structures.keypoints import heatmaps_to_keypoints
 
 SHAPES = {f"p{i}": ShapeSpec(channels=8, stride=2**i) for i in range(2, 7)}
 IMAGES = ImageList(torch.zeros(2, 3, 64, 96), [(64, 96), (60, 90)])
@@ -133,7 +134,6 @@ def test_parameter_names_are_those_of_checkpoints(cfg: Config) -> None:
     ("key", "value", "message"),
     [
         ("MODEL.ROI_HEADS.IN_FEATURES", ["p2", "res5"], "names res5, which the backbone does not"),
-        ("MODEL.KEYPOINT_ON", True, "keypoint heads are not built yet"),
         ("MODEL.ROI_HEADS.NAME", "MyHeads", "'MyHeads', which is not in the ROI_HEADS registry"),
         ("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIWarp", "'ROIWarp' is not known"),
         ("MODEL.ROI_MASK_HEAD.NAME", "MyMasks", "not in the ROI_MASK_HEAD registry"),
@@ -144,6 +144,34 @@ def test_a_config_that_does_not_fit_the_heads_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         heads(cfg.override(key, value))
+
+
+def test_an_unknown_keypoint_head_is_refused(cfg: Config) -> None:
+    wrong = cfg.override("MODEL.KEYPOINT_ON", True)
+    with pytest.raises(ConfigError, match="not in the ROI_KEYPOINT_HEAD registry"):
+        heads(wrong.override("MODEL.ROI_KEYPOINT_HEAD.NAME", "MyKeypoints"))
+
+
+@pytest.fixture
+def keypoint_heads(cfg: Config) -> StandardROIHeads:
+    cfg = cfg.override("MODEL.KEYPOINT_ON", True).override("MODEL.MASK_ON", False)
+    cfg = cfg.override("MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", 4)
+    return heads(cfg.override("MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", [8]))
+
+
+def test_with_a_keypoint_head_detections_have_keypoints(keypoint_heads: StandardROIHeads) -> None:
+    detections, _ = keypoint_heads(IMAGES, features(), proposed(3, 0))
+    assert [x.pred_keypoints.shape for x in detections] == [(len(detections[0]), 4, 3), (0, 4, 3)]
+    assert len(detections[0]) > 0
+    assert not detections[0].has("pred_masks")
+
+
+def test_keypoints_come_from_the_logits_over_the_boxes(keypoint_heads: StandardROIHeads) -> None:
+    logits = keypoint_heads.keypoint_logits(features(), given(2, 1))
+    assert logits.shape == (3, 4, 56, 56)
+    instances = keypoint_heads.forward_with_given_boxes(features(), given(2, 1))
+    expected = heatmaps_to_keypoints(logits[2:], instances[1].pred_boxes.tensor)
+    torch.testing.assert_close(instances[1].pred_keypoints, expected)
 
 
 def test_feature_maps_of_one_pooler_have_equal_channels(cfg: Config) -> None:

@@ -6,6 +6,7 @@ from torch import nn
 
 from models.errors import ConfigError
 from models.layers import FrozenBatchNorm2d, get_norm
+from models.layers.batch_norm import LevelBatchNorm2d
 from models.layers.blocks import frozen_batch_norms
 
 
@@ -104,3 +105,31 @@ def test_freezing_a_batch_norm_without_affine_values_gives_ones_and_zeros() -> N
 def test_a_batch_norm_without_statistics_cannot_be_frozen() -> None:
     with pytest.raises(ValueError, match="without running statistics"):
         frozen_batch_norms(nn.BatchNorm2d(3, track_running_stats=False))
+
+
+def test_levels_share_affine_values_and_have_statistics_of_their_own() -> None:
+    names = set(LevelBatchNorm2d(2, 5).state_dict())
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    assert names == {"weight", "bias"} | {f"{i}.{name}" for i in (0, 1) for name in statistics}
+
+
+def test_each_level_is_normalised_by_its_statistics() -> None:
+    norm = LevelBatchNorm2d(2, 3).eval()
+    for level, mean in enumerate((1.0, 5.0)):
+        norm[level].running_mean.fill_(mean)
+        norm[level].running_var.fill_(4.0)
+    norm.weight.data = torch.tensor([1.0, 2.0, 3.0])
+    norm.bias.data = torch.tensor([0.0, 0.5, 1.0])
+    x = torch.randn(2, 3, 4, 4)
+    for level, mean in enumerate((1.0, 5.0)):
+        expected = (x - mean) / (4.0 + 1e-5) ** 0.5
+        expected = expected * torch.tensor([1.0, 2, 3])[:, None, None]
+        expected = expected + torch.tensor([0.0, 0.5, 1.0])[:, None, None]
+        torch.testing.assert_close(norm(x, level), expected)
+
+
+def test_levels_do_not_touch_each_others_statistics_in_training() -> None:
+    norm = LevelBatchNorm2d(2, 3).train()
+    norm(torch.randn(2, 3, 4, 4) + 7, 1)
+    assert not norm[0].running_mean.any()
+    assert norm[1].running_mean.all()

@@ -109,8 +109,8 @@ def test_proposals_are_clipped_to_the_image_without_its_padding(cfg: Config) -> 
         ("MODEL.RPN.IN_FEATURES", ["p2", "p9"], "names p9, which the backbone does not return"),
         ("MODEL.ANCHOR_GENERATOR.SIZES", [[16], [32, 64]], "equally many anchors"),
         ("MODEL.RPN.HEAD_NAME", "MyHead", "'MyHead', which is not in the RPN_HEAD registry"),
-        ("MODEL.PROPOSAL_GENERATOR.NAME", "RRPN", "not in the PROPOSAL_GENERATOR registry"),
-        ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals", "not built yet"),
+        ("MODEL.PROPOSAL_GENERATOR.NAME", "RRPN", "RRPN needs 5"),
+        ("MODEL.PROPOSAL_GENERATOR.NAME", "MyRPN", "not in the PROPOSAL_GENERATOR registry"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(
@@ -118,6 +118,11 @@ def test_a_config_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         build_proposal_generator(cfg.override(key, value), SHAPES)
+
+
+def test_precomputed_proposals_need_no_generator(cfg: Config) -> None:
+    name = "MODEL.PROPOSAL_GENERATOR.NAME"
+    assert build_proposal_generator(cfg.override(name, "PrecomputedProposals"), SHAPES) is None
 
 
 def test_levels_of_different_channels_are_refused(cfg: Config) -> None:

@@ -77,6 +77,16 @@ def test_proposals_equal_the_slow_reference(
         torch.testing.assert_close(result.proposal_boxes.tensor, boxes)
 
 
+def test_the_best_of_each_level_enter_suppression_not_of_all() -> None:
+    anchors = [Boxes(torch.tensor([[0.0, 0.0, 9.0, 9.0]]).repeat(count, 1)) for count in (60, 25)]
+    _, logits, deltas = predictions(0)
+    logits[0] += 100  # every box of the first level beats every one of the second
+    none = [torch.zeros_like(level) for level in deltas]
+    (proposals, _) = select(anchors, logits, none, nms_thresh=1.0, pre_nms_topk=5)
+    assert len(proposals) == 10
+    assert int((proposals.objectness_logits > 50).sum()) == 5
+
+
 def test_the_best_come_first() -> None:
     for result in select(*predictions(seed=0)):
         logits = result.objectness_logits

@@ -34,7 +34,7 @@ def test_two_samples_become_two_answers_and_two_pictures(tmp_path: Path) -> None
         assert len(instances.scores) == len(instances.masks) > 0
         with Image.open(sample) as original, Image.open(tmp_path / f"{sample.stem}.png") as drawn:
             size = {"width": original.width, "height": original.height}
-            assert answer["image"] == {"name": sample.name} | size
+            assert answer["image"] == {"name": sample.name, "path": str(sample)} | size
             assert drawn.size == original.size
             assert list(drawn.convert("RGB").tobytes()) != list(original.convert("RGB").tobytes())
 
@@ -59,7 +59,7 @@ def test_a_broken_file_is_1_and_the_others_are_answered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["--config", "config.yaml"], "--config and --weights go together"),
+        (["--config", "config.yaml"], "--config needs --weights too"),
         (["--config", "no.yaml", "--weights", "no.pth"], "no.yaml"),
         (["--classes", "car"], "no class 'car'"),
         (["--score-threshold", "0.000001"], "below the model's own"),

@@ -10,10 +10,15 @@ from fake_detector import FakeDetector
 from pycocotools import mask as coco
 
 from models.layers.mask_ops import paste_masks_in_image
-from models.structures import Boxes, Instances
-from service.encoding.instances import Selection, encode_instances, select
+from models.structures import Boxes, Instances, RotatedBoxes
+from service.encoding.instances import (
+    Selection,
+    encode_instances,
+    encode_prediction,
+    select,
+)
 from service.errors import Unprocessable
-from service.inference.detector import ModelDescription
+from service.inference.detector import ModelDescription, Prediction, Views
 from service.schemas.options import PredictOptions
 
 NAMES = ("disc", "square", "star, red", "1")
@@ -63,7 +68,7 @@ def as_json(instances: Instances, selection: Selection, **changes: Any) -> dict[
 
 def test_without_options_the_models_own_apply() -> None:
     selection = resolve()
-    assert selection == Selection(0.05, 100, None, masks=True)
+    assert selection == Selection(0.05, 100, None, masks=True, segmentation="png", tta=None)
 
 
 def test_a_threshold_below_the_models_own_is_refused_with_the_reason() -> None:
@@ -146,12 +151,14 @@ def test_filtering_equals_filtering_the_full_answer(
     answer = as_json(
         instances, resolve(**{name: value for name, value in options.items() if value is not None})
     )
+    assert answer.pop("box_mode") == full.pop("box_mode")
     assert answer == {name: [values[i] for i in keep] for name, values in full.items()}
 
 
 def test_an_image_without_instances_has_empty_lists() -> None:
     assert as_json(found()[:0], resolve()) == {
-        "pred_boxes": [], "pred_classes": [], "class_names": [], "scores": [], "masks": [],
+        "box_mode": "XYXY_ABS", "pred_boxes": [], "pred_classes": [], "class_names": [],
+        "scores": [], "masks": [],
     }  # fmt: skip
 
 
@@ -197,3 +204,100 @@ def test_a_model_without_masks_answers_none() -> None:
     selection = resolve(model)
     assert not selection.masks
     assert "masks" not in as_json(instances, selection, task="object_detection")
+
+
+# --- other outputs ------------------------------------------------------------------------------------
+
+
+def whole(prediction: Prediction, model: ModelDescription, **options: Any) -> dict[str, Any]:
+    encoded = encode_prediction(prediction, resolve(model, **options), model)
+    answer: dict[str, Any] = orjson.loads(orjson.dumps(encoded, option=orjson.OPT_SERIALIZE_NUMPY))
+    return answer
+
+
+def test_rotated_boxes_are_named_and_have_their_corners() -> None:
+    boxes = RotatedBoxes(torch.tensor([[20.0, 10.0, 8.0, 4.0, 0.0], [20.0, 10.0, 8.0, 4.0, 90.0]]))
+    instances = found(2)
+    instances.remove("pred_masks")
+    instances.pred_boxes = boxes
+    model = description(task="rotated_object_detection", box_mode="XYWHA_ABS")
+    answer = whole(Prediction(instances=instances), model)["instances"]
+    assert answer["box_mode"] == "XYWHA_ABS"
+    assert answer["pred_boxes"] == boxes.tensor.tolist()
+    assert answer["polygons"][0] == [[16, 8], [24, 8], [24, 12], [16, 12]]
+    # A quarter turn counter-clockwise: what was top left is bottom left.
+    np.testing.assert_allclose(
+        answer["polygons"][1], [[18, 14], [18, 6], [22, 6], [22, 14]], atol=1e-5
+    )
+
+
+def test_keypoints_go_with_their_instances() -> None:
+    instances = found(5)
+    instances.pred_keypoints = torch.rand(5, 17, 3)
+    model = description(task="keypoint_detection", outputs=("instances", "keypoints"))
+    answer = whole(Prediction(instances=instances), model, max_detections=2)["instances"]
+    expected = instances.pred_keypoints[:2]
+    torch.testing.assert_close(torch.tensor(answer["pred_keypoints"]), expected)
+
+
+def proposals(number: int = 6) -> Prediction:
+    boxes = found(number).pred_boxes
+    logits = torch.linspace(4, -4, number)
+    return Prediction(proposals=Instances((48, 64), proposal_boxes=boxes, objectness_logits=logits))
+
+
+@pytest.mark.parametrize(("options", "number"), [({}, 6), ({"max_detections": 2}, 2)])
+def test_proposals_are_the_best_ones(options: dict[str, Any], number: int) -> None:
+    model = description(task="region_proposal", outputs=("proposals",))
+    answer = whole(proposals(), model, **options)
+    assert list(answer) == ["proposals"]
+    assert list(answer["proposals"]) == ["box_mode", "proposal_boxes", "objectness_logits"]
+    assert len(answer["proposals"]["proposal_boxes"]) == number
+    assert answer["proposals"]["objectness_logits"][0] == 4
+
+
+def test_maps_are_left_out_on_request() -> None:
+    model = description(stuff_class_names=("things", "sky"))
+    segments = torch.zeros(4, 6, dtype=torch.int32)
+    prediction = Prediction(
+        instances=found(3), sem_seg=segments.to(torch.int16), panoptic_seg=(segments, [])
+    )
+    assert list(whole(prediction, model)) == ["instances", "sem_seg", "panoptic_seg"]
+    assert list(whole(prediction, model, segmentation="none")) == ["instances"]
+
+
+def test_panoptic_segments_are_not_filtered() -> None:
+    model = description(stuff_class_names=("things", "sky"))
+    infos = [{"id": 1, "isthing": True, "category_id": 0, "score": 0.1, "instance_id": 0}]
+    segments = torch.ones(4, 6, dtype=torch.int32)
+    prediction = Prediction(instances=found(3), panoptic_seg=(segments, infos))
+    answer = whole(prediction, model, score_threshold=0.99, classes="square", max_detections=1)
+    assert answer["panoptic_seg"]["segments_info"][0]["area"] == 24
+
+
+def test_the_scores_of_a_prediction_without_instances_are_none() -> None:
+    assert proposals().scores.tolist() == []
+    assert Prediction(instances=found(3)).scores.tolist() == found(3).scores.tolist()
+
+
+# --- what only some models take -----------------------------------------------------------------------
+
+
+def test_tta_is_resolved_for_the_model() -> None:
+    model = description(tta=Views((40, 50), 90, flip=False))
+    assert resolve(model, tta="full").tta == model.tta
+    assert resolve(model, tta="flip").tta == Views((64,), 128, flip=True)
+    assert refusal(tta="full").code == "tta_not_supported"
+
+
+def test_proposals_are_for_models_that_take_them() -> None:
+    taking = description(takes_proposals=True)
+    assert refusal(taking).code == "proposals_required"
+    assert refusal(proposals=[[]]).code == "proposals_not_taken"
+    resolve(taking, proposals=[[]])
+
+
+def test_the_refusal_of_a_threshold_names_the_models_own_key() -> None:
+    model = description(score_threshold_key="MODEL.RETINANET.SCORE_THRESH_TEST")
+    message = refusal(model, score_threshold=0.01).message
+    assert "Lower MODEL.RETINANET.SCORE_THRESH_TEST" in message

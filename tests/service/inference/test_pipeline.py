@@ -5,10 +5,12 @@ from itertools import chain
 from typing import Any
 
 import pytest
+import torch
 from fake_detector import FakeDetector, FakeLoader, picture
 from fake_server import Serve, Served
 
 from service.errors import DeadlineMissed, TooLarge
+from service.inference.detector import Prediction
 from service.inference.pipeline import ImageAnswer
 from service.repository.version import ModelVersion, RequestLease
 from service.schemas.options import PredictOptions
@@ -48,7 +50,7 @@ async def test_answers_come_in_the_order_of_the_images_whatever_their_batches(
     answers = await predict(serve(), upload(1), upload(2, (64, 96)), upload(3))
     assert [answer.name for answer in answers] == ["1.png", "2.png", "3.png"]
     assert [(answer.height, answer.width) for answer in answers] == [(32, 32), (64, 96), (32, 32)]
-    assert all(answer.instances and answer.error is None for answer in answers)
+    assert all(answer.outputs and answer.error is None for answer in answers)
 
 
 async def test_a_bad_image_has_its_error_in_place_and_never_reaches_the_model(
@@ -79,10 +81,10 @@ async def test_an_unexpected_error_costs_its_image_alone(serve: Serve) -> None:
     served = serve()
     prepare = served.detector.prepare
 
-    def sometimes(pixels: Any) -> Any:
+    def sometimes(pixels: Any, **options: Any) -> Any:
         if pixels[0, 0, 0] == 2:
             raise RuntimeError("a defect")
-        return prepare(pixels)
+        return prepare(pixels, **options)
 
     served.detector.prepare = sometimes  # type: ignore[method-assign]
     answers = await predict(served, upload(1), upload(2), upload(3))
@@ -161,8 +163,8 @@ async def test_detections_scores_and_stages_are_observed(serve: Serve) -> None:
 async def test_filters_act_on_the_answer_and_not_on_what_is_observed(serve: Serve) -> None:
     served = serve()
     [answer] = await predict(served, upload(1), score_threshold=0.5)
-    assert answer.instances is not None
-    assert len(answer.instances["scores"]) == 2
+    assert answer.outputs is not None
+    assert len(answer.outputs["instances"]["scores"]) == 2
     assert served.metric("detections_per_image_sum", model="shapes", version="1") == 3
 
 
@@ -197,3 +199,39 @@ async def test_options_that_the_new_version_refuses_are_an_error_in_place(
     [answer] = await predict(served, upload(1), classes=["disc"])
     assert answer.error is not None
     assert answer.error.code == "unknown_class"
+
+
+async def test_a_swap_to_a_model_that_takes_proposals_is_an_error_in_place(serve: Serve) -> None:
+    old, new = FakeDetector(1), FakeDetector(2, recipe="with proposals", takes_proposals=True)
+    served = serve(loader=FakeLoader(old))
+    model = served.runtime.repository.get()
+    old.go.clear()
+    blocking = asyncio.ensure_future(predict(served, upload(1)))
+    await asyncio.to_thread(old.entered)
+    waiting = asyncio.ensure_future(predict(served, upload(2)))
+    while not served.runtime.scheduler.waiting:
+        await asyncio.sleep(0)
+    model.current = ModelVersion("shapes", 2, new)
+    served.runtime.metrics.version_ready(model.current)
+    old.go.set()
+    [first], [second] = await blocking, await waiting
+    assert first.error is None
+    assert second.error is not None
+    assert second.error.code == "proposals_required"
+    assert new.batches == []
+
+
+async def test_without_instances_no_detections_are_observed(serve: Serve) -> None:
+    detector = FakeDetector(outputs=("sem_seg",), stuff_class_names=("things",))
+    detector.predicts = lambda image: Prediction(
+        sem_seg=torch.zeros(image.height, image.width, dtype=torch.int16)
+    )
+    served = serve(detector)
+    [answer] = await predict(served, upload(1))
+    assert answer.error is None
+    assert answer.outputs is not None
+    assert list(answer.outputs) == ["sem_seg"]
+    key = {"model": "shapes", "version": "1"}
+    assert served.metric("detections_per_image_count", **key) == 0
+    assert served.metric("detection_score_count", **key) == 0
+    assert counted(served, "ok") == 1

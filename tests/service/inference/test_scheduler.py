@@ -20,6 +20,7 @@ from service.errors import (
     TooLarge,
     Unavailable,
 )
+from service.inference.detector import PreparedImage, Views
 from service.inference.scheduler import (
     BatchRecord,
     Inference,
@@ -156,7 +157,7 @@ async def test_an_idle_model_runs_a_single_image_at_once(bench: Benches) -> None
     one = bench()
     [answer] = await answers(await one.send(7))
     one.settle()
-    assert (answer.batch_size, told_mark(answer.instances)) == (1, 7)
+    assert (answer.batch_size, told_mark(answer.prediction.instances)) == (1, 7)
     assert one.observer.batches[0].reason == "idle"
 
 
@@ -166,7 +167,7 @@ async def test_images_that_wait_while_the_model_is_busy_run_together(bench: Benc
         tasks = await one.send(1, 2, 3)
     found = await answers(tasks)
     assert one.detector.batches == [[1, 2, 3]]
-    assert [told_mark(answer.instances) for answer in found] == [1, 2, 3]
+    assert [told_mark(answer.prediction.instances) for answer in found] == [1, 2, 3]
     assert {answer.batch_size for answer in found} == {3}
 
 
@@ -234,6 +235,44 @@ async def test_an_image_over_the_pixels_of_a_batch_runs_alone(bench: Benches) ->
     assert one.detector.batches == [[1], [2]]
 
 
+def with_views(bench: Bench, mark: int, sizes: tuple[int, ...] = (32,)) -> PreparedImage:
+    return bench.detector.prepare(pixels(mark), tta=Views(sizes, 64, flip=True))
+
+
+async def test_an_image_with_views_shares_no_batch(bench: Benches) -> None:
+    it = bench()
+    with it.busy():
+        images = [it.detector.prepare(pixels(1)), with_views(it, 2), with_views(it, 3)]
+        images.append(it.detector.prepare(pixels(4)))
+        tasks = [
+            asyncio.ensure_future(it.scheduler.infer(it.model, image, RequestLease()))
+            for image in images
+        ]
+        await asyncio.sleep(0)
+    assert [inference.batch_size for inference in await answers(tasks)] == [2, 1, 1, 2]
+    assert it.detector.batches == [[1, 4], [2], [3]]
+
+
+async def test_the_views_of_an_image_may_exceed_the_pixels_of_a_batch(bench: Benches) -> None:
+    it = bench(max_batch_pixels=32 * 32)
+    image = with_views(it, 1, sizes=(64, 128))
+    [inference] = await answers(
+        [asyncio.ensure_future(it.scheduler.infer(it.model, image, RequestLease()))]
+    )
+    assert inference.batch_size == 1
+
+
+async def test_the_bytes_that_wait_are_those_of_the_views_too(bench: Benches) -> None:
+    it = bench()
+    with it.busy():
+        task = asyncio.ensure_future(
+            it.scheduler.infer(it.model, with_views(it, 1, sizes=(64, 128)), RequestLease())
+        )
+        await asyncio.sleep(0)
+        assert it.scheduler.waiting_bytes == 3 * (32**2 + 2 * 64**2 + 2 * 128**2)
+    await answers([task])
+
+
 async def test_a_report_tells_model_version_waits_and_durations(bench: Benches) -> None:
     one = bench()
     await answers(await one.send(1))
@@ -291,7 +330,7 @@ async def test_a_failing_batch_is_bisected_until_only_the_bad_image_fails(
     assert isinstance(found[bad], InternalError)
     assert found[bad].code == "inference_failed"
     good = [mark for mark in range(7) if mark != bad]
-    assert [told_mark(found[mark].instances) for mark in good] == good
+    assert [told_mark(found[mark].prediction.instances) for mark in good] == good
 
 
 async def test_a_refusal_by_the_detector_itself_reaches_the_client_as_it_is(
@@ -311,7 +350,7 @@ async def test_out_of_memory_halves_the_batch(bench: Benches) -> None:
         tasks = await one.send(1, 2, 3)
     found = await answers(tasks)
     one.settle()
-    assert [told_mark(answer.instances) for answer in found] == [1, 2, 3]
+    assert [told_mark(answer.prediction.instances) for answer in found] == [1, 2, 3]
     assert one.observer.out_of_memories == ["split", "split"]
     assert [batch.size for batch in one.observer.batches] == [1, 1, 1]
 
@@ -362,7 +401,7 @@ async def test_a_wrong_number_of_answers_fails_that_image_alone(
     assert (await failure(task)).code == "inference_failed"
     one.detector.answers = lambda found: found
     [answer] = await answers(await one.send(2))
-    assert told_mark(answer.instances) == 2
+    assert told_mark(answer.prediction.instances) == 2
 
 
 async def test_a_broken_observer_costs_nobody_an_answer(bench: Benches) -> None:
@@ -442,7 +481,7 @@ async def test_an_image_cancelled_while_it_runs_does_not_disturb_its_batch(
     await asyncio.wait([tasks[0]])
     one.detector.go.set()
     [answer] = await answers(tasks[1:])
-    assert told_mark(answer.instances) == 2
+    assert told_mark(answer.prediction.instances) == 2
 
 
 # --- admission ------------------------------------------------------------------------------------
@@ -618,7 +657,7 @@ async def test_close_answers_what_waits_with_503_and_ends_behind_the_running_bat
     closing = asyncio.create_task(asyncio.to_thread(one.scheduler.close))
     assert isinstance(await failure(waiting), Unavailable)
     one.detector.go.set()
-    assert told_mark((await running).instances) == 1
+    assert told_mark((await running).prediction.instances) == 1
     await closing
     assert not one.scheduler.alive
     assert one.detector.batches == [[1]]

@@ -1,6 +1,7 @@
 """Where class names come from, in order."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,9 @@ from models import ModelError
 from models.metadata import dataset_metadata
 from service.repository.labels import ClassNames
 
-VOC = dataset_metadata("voc_2007_test")
+METADATA = dataset_metadata("voc_2007_test")
+assert METADATA is not None
+VOC = {"known": METADATA.thing_classes, "source": METADATA.source}
 
 
 def write(path: Path, number: int, prefix: str) -> Path:
@@ -20,7 +23,7 @@ def test_the_order_is_labels_sidecar_data_set_placeholders(tmp_path: Path) -> No
     config = tmp_path / "config.yaml"
 
     def find(labels: Path | None = None) -> ClassNames:
-        return ClassNames.find(labels, config=config, num_classes=20, metadata=VOC)
+        return ClassNames.find(labels, config=config, num_classes=20, **VOC)
 
     assert find().source == "data set voc_2007_test"
     assert find().names[0] == "aeroplane"
@@ -30,15 +33,17 @@ def test_the_order_is_labels_sidecar_data_set_placeholders(tmp_path: Path) -> No
     assert (find(named).source, find(named).names[0]) == ("mine.txt", "named0")
 
 
-@pytest.mark.parametrize("metadata", [None, VOC])
-def test_without_names_that_fit_there_are_placeholders(tmp_path: Path, metadata: object) -> None:
-    found = ClassNames.find(None, config=tmp_path / "c.yaml", num_classes=2, metadata=metadata)
+@pytest.mark.parametrize("given", [{}, VOC])
+def test_without_names_that_fit_there_are_placeholders(
+    tmp_path: Path, given: dict[str, Any]
+) -> None:
+    found = ClassNames.find(None, config=tmp_path / "c.yaml", num_classes=2, **given)
     assert found == ClassNames(("class_0", "class_1"), "placeholder")
 
 
 def test_a_model_of_the_zoo_has_no_folder_to_look_in() -> None:
-    assert ClassNames.find(None, config=None, num_classes=20, metadata=VOC).names == (
-        VOC.thing_classes
+    assert ClassNames.find(None, config=None, num_classes=20, **VOC).names == (
+        METADATA.thing_classes
     )
     assert ClassNames.find(None, config=None, num_classes=1).source == "placeholder"
 
@@ -46,4 +51,4 @@ def test_a_model_of_the_zoo_has_no_folder_to_look_in() -> None:
 def test_a_labels_file_that_does_not_fit_is_refused_whatever_else_is_known(tmp_path: Path) -> None:
     labels = write(tmp_path / "labels.txt", 3, "x")
     with pytest.raises(ModelError, match="has 3 names, but the model has 20"):
-        ClassNames.find(labels, config=None, num_classes=20, metadata=VOC)
+        ClassNames.find(labels, config=None, num_classes=20, **VOC)

@@ -12,6 +12,7 @@ from fake_detector import PATIENCE_S, FakeDetector, FakeLoader
 from models.errors import CheckpointError, ModelError, PathNotAllowedError
 from models.structures import Boxes, Instances
 from service.errors import ApiError, Conflict, NotFound, Unavailable
+from service.inference.detector import Prediction
 from service.inference.scheduler import Scheduler
 from service.metrics import Metrics
 from service.repository import repository as repository_module
@@ -240,6 +241,43 @@ def test_a_check_takes_a_detector_that_finds_nothing() -> None:
     detector = FakeDetector()
     detector.answers = lambda answers: [found[:0] for found in answers]
     check(detector)
+
+
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        Prediction(proposals=Instances((64, 64), proposal_boxes=Boxes(torch.zeros(0, 4)))),
+        Prediction(sem_seg=torch.zeros(64, 64, dtype=torch.int16)),
+        Prediction(panoptic_seg=(torch.zeros(64, 64, dtype=torch.int32), [])),
+        Prediction(),
+    ],
+    ids=["proposals", "sem_seg", "panoptic_seg", "nothing"],
+)
+def test_a_check_takes_a_detector_without_instances(prediction: Prediction) -> None:
+    detector = FakeDetector()
+    detector.predicts = lambda _: prediction
+    check(detector)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_check_refuses_proposals_that_are_not_finite(number: float) -> None:
+    detector = FakeDetector()
+    boxes = Boxes(torch.full((1, 4), number))
+    proposals = Instances((64, 64), proposal_boxes=boxes, objectness_logits=torch.zeros(1))
+    detector.predicts = lambda _: Prediction(proposals=proposals)
+    with pytest.raises(ModelError, match="not finite"):
+        check(detector)
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_a_check_gives_proposals_to_a_model_that_takes_them(takes: bool) -> None:
+    detector = FakeDetector(takes_proposals=takes)
+    check(detector)
+    [(views, proposals)] = detector.given
+    assert views is None
+    assert (proposals is not None) == takes
+    if proposals is not None:
+        assert proposals.tolist() == [[0, 0, 64, 64]]
 
 
 def test_a_check_refuses_a_detector_that_answers_nothing_at_all() -> None:

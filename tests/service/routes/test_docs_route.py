@@ -165,3 +165,22 @@ async def test_every_option_is_a_documented_parameter(serve: Serve) -> None:
     parameters = (await document(serve()))["paths"]["/predict"]["post"]["parameters"]
     assert [parameter["name"] for parameter in parameters] == list(PredictOptions.model_fields)
     assert all(parameter["description"] for parameter in parameters)
+
+
+async def test_the_outputs_of_every_architecture_are_documented(serve: Serve) -> None:
+    schemas = (await document(serve()))["components"]["schemas"]
+    outputs = {"instances", "proposals", "sem_seg", "panoptic_seg"}
+    assert outputs <= set(schemas["Prediction"]["properties"])
+    assert {"box_mode", "polygons", "pred_keypoints", "masks"} <= set(
+        schemas["InstancesAnswer"]["properties"]
+    )
+    assert {"keypoint_names", "keypoint_skeleton"} <= set(schemas["ModelRef"]["properties"])
+    assert {"outputs", "box_mode", "stuff_classes", "takes_proposals", "tta"} <= set(
+        schemas["ModelAnswer"]["properties"]
+    )
+
+
+async def test_the_refusals_of_tta_and_proposals_are_documented(serve: Serve) -> None:
+    responses = (await document(serve()))["paths"]["/predict"]["post"]["responses"]
+    examples = responses["422"]["content"]["application/json"]["examples"]
+    assert {"tta_not_supported", "proposals_required", "proposals_not_taken"} <= set(examples)

@@ -4,8 +4,10 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
+from fake_detector import FakeDetector
 from fake_server import Serve
 
+from service.inference.detector import Views
 from service.schemas.answers import ErrorAnswer, ModelAnswer, ModelsAnswer
 
 pytestmark = pytest.mark.anyio
@@ -66,3 +68,31 @@ async def test_before_a_model_is_loaded_the_answer_is_503(serve: Serve) -> None:
         response = await served.client.get(path)
         assert response.status_code == 503
         assert response.json()["error"]["code"] == "not_ready"
+
+
+async def test_a_model_tells_what_it_answers_with_and_what_it_takes(serve: Serve) -> None:
+    detector = FakeDetector(
+        task="keypoint_detection",
+        outputs=("instances", "keypoints"),
+        keypoint_names=("head", "hand"),
+        keypoint_skeleton=((0, 1),),
+        stuff_class_names=("things", "sky"),
+        box_mode="XYWHA_ABS",
+        takes_proposals=True,
+        tta=Views((40, 50), 90, flip=True),
+    )
+    response = await serve(detector).client.get("/models/shapes")
+    model = ModelAnswer.model_validate(response.json())
+    assert model.outputs == ["instances", "keypoints"]
+    assert (model.keypoint_names, model.keypoint_skeleton) == (["head", "hand"], [(0, 1)])
+    assert [(kind.id, kind.name) for kind in model.stuff_classes] == [(0, "things"), (1, "sky")]
+    assert (model.box_mode, model.takes_proposals) == ("XYWHA_ABS", True)
+    assert model.tta is not None
+    assert model.tta.model_dump() == {"sizes": [40, 50], "max_size": 90, "flip": True}
+
+
+async def test_a_model_without_tta_says_null(serve: Serve) -> None:
+    model = (await serve().client.get("/models/shapes")).json()
+    assert model["tta"] is None
+    assert not model["takes_proposals"]
+    assert model["stuff_classes"] == model["keypoint_names"] == model["keypoint_skeleton"] == []

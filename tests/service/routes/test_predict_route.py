@@ -2,13 +2,18 @@
 
 import asyncio
 import base64
+import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import torch
 from fake_detector import FakeDetector, answered_mark, number_of, picture
 from fake_server import Serve, Served
 
+from service.inference.detector import Prediction, Views
+from service.routes import predict as predict_route
 from service.schemas.answers import ErrorAnswer, PredictAnswer
 
 pytestmark = pytest.mark.anyio
@@ -34,6 +39,16 @@ def error_of(response: httpx.Response, status: int) -> Any:
 
 async def post(served: Served, *marks: int, **options: Any) -> httpx.Response:
     return await served.client.post("/predict", files=files(*marks), **options)
+
+
+async def send(served: Served, place: str, options: dict[str, Any]) -> httpx.Response:
+    """One image, with its options in the query, the form or the JSON body."""
+    if place == "query":
+        return await served.client.post("/predict", files=files(1), params=options)
+    if place == "form":
+        return await served.client.post("/predict", files=files(1), data=options)
+    body = {"image": base64.b64encode(picture(1)).decode()} | options
+    return await served.client.post("/predict", json=body)
 
 
 async def occupied(served: Served, *marks: int) -> asyncio.Task[httpx.Response]:
@@ -114,14 +129,7 @@ async def test_every_format_is_judged_by_content(serve: Serve, kind: str) -> Non
 async def test_every_option_works_in_query_form_and_json(
     serve: Serve, place: str, options: dict[str, Any], classes: list[int]
 ) -> None:
-    client = serve().client
-    if place == "query":
-        response = await client.post("/predict", files=files(1), params=options)
-    elif place == "form":
-        response = await client.post("/predict", files=files(1), data=options)
-    else:
-        body = {"image": base64.b64encode(picture(1)).decode()} | options
-        response = await client.post("/predict", json=body)
+    response = await send(serve(), place, options)
     instances = answer_of(response).predictions[0].instances
     assert instances is not None
     assert instances.pred_classes == classes
@@ -162,13 +170,136 @@ async def test_a_bad_option_is_refused_before_any_work(
     assert served.runtime.scheduler.depth == 0
 
 
+@pytest.mark.parametrize("place", ["query", "form", "json"])
+@pytest.mark.parametrize(
+    ("options", "views"),
+    [
+        ({"tta": "none"}, None),
+        ({"tta": "flip"}, Views((64,), 128, flip=True)),
+        ({"tta": "full"}, Views((40, 50), 90, flip=False)),
+        ({"tta": "70,80", "tta_flip": "true"}, Views((70, 80), 90, flip=True)),
+    ],
+)
+async def test_tta_reaches_the_model_from_query_form_and_json(
+    serve: Serve, place: str, options: dict[str, Any], views: Views | None
+) -> None:
+    served = serve(FakeDetector(tta=Views((40, 50), 90, flip=False)))
+    answer_of(await send(served, place, options))
+    assert served.detector.given[-1][0] == views
+
+
+@pytest.mark.parametrize("place", ["query", "form", "json"])
+async def test_proposals_reach_the_model_from_query_form_and_json(serve: Serve, place: str) -> None:
+    served = serve(FakeDetector(takes_proposals=True))
+    boxes = [[1.0, 2.0, 30.5, 31.0], [0.0, 0.0, 8.0, 8.0]]
+    given: Any = [boxes] if place == "json" else json.dumps([boxes])
+    answer_of(await send(served, place, {"proposals": given}))
+    assert served.detector.given[-1][1] is not None
+    assert served.detector.given[-1][1].tolist() == boxes
+
+
+async def test_each_image_has_its_own_proposals_and_may_have_none(serve: Serve) -> None:
+    served = serve(FakeDetector(takes_proposals=True), threads=1)
+    served.detector.given.clear()
+    boxes: list[list[list[float]]] = [[[0, 0, 1, 1]], [], [[0, 0, 2, 2], [0, 0, 3, 3]]]
+    response = await post(served, 1, 2, 3, data={"proposals": json.dumps(boxes)})
+    assert len(answer_of(response).predictions) == 3
+    given = [array.tolist() for _, array in served.detector.given if array is not None]
+    assert sorted(given, key=len) == sorted(boxes, key=len)
+    assert all(array is None or array.shape[1] == 4 for _, array in served.detector.given)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "part"),
+    [
+        ({}, "proposals_required", "no proposal generator"),
+        ({"proposals": "[]"}, "invalid_option", "0 lists of boxes for 1 images"),
+        ({"proposals": "[[], []]"}, "invalid_option", "2 lists of boxes for 1 images"),
+        ({"proposals": "[[[3, 3, 1, 1]]]"}, "invalid_option", "x1 < x2"),
+        ({"proposals": "[[[1, 1, 3]]]"}, "invalid_option", "proposals"),
+        ({"proposals": "[[1, 1, 3, 3]]"}, "invalid_option", "proposals"),
+        ({"proposals": "[["}, "invalid_option", "not a JSON list"),
+    ],
+)
+async def test_proposals_that_do_not_fit_are_refused_before_any_work(
+    serve: Serve, options: dict[str, str], code: str, part: str
+) -> None:
+    served = serve(FakeDetector(takes_proposals=True))
+    error = error_of(await post(served, 1, data=options), 422)
+    assert error.code == code
+    assert part in error.message
+    assert served.detector.batches == []
+
+
+async def test_too_many_proposals_are_refused(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict_route, "MAX_PROPOSALS", 2)
+    served = serve(FakeDetector(takes_proposals=True))
+    boxes = json.dumps([[[0, 0, 1, 1]] * 3])
+    error = error_of(await post(served, 1, data={"proposals": boxes}), 422)
+    assert "more than 2 proposals" in error.message
+
+
+async def test_a_model_that_makes_its_own_proposals_takes_none(serve: Serve) -> None:
+    response = await post(serve(), 1, data={"proposals": "[[[0, 0, 1, 1]]]"})
+    assert error_of(response, 422).code == "proposals_not_taken"
+
+
+@pytest.mark.parametrize("tta", ["flip", "full", "400"])
+async def test_tta_of_a_model_without_it_is_refused_before_any_work(serve: Serve, tta: str) -> None:
+    served = serve()
+    assert error_of(await post(served, 1, params={"tta": tta}), 422).code == "tta_not_supported"
+    assert served.detector.batches == []
+
+
+@pytest.mark.parametrize("place", ["query", "form", "json"])
+async def test_python_files_are_not_imported_over_http(
+    serve: Serve, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "plugin.py").write_text("raise SystemExit('imported')")
+    served = serve()
+    for option in ("import", "plugins"):
+        response = await send(served, place, {option: str(tmp_path / "plugin.py")})
+        assert error_of(response, 422).code == "unknown_option"
+        body = {option: [str(tmp_path / "plugin.py")]}
+        response = await served.client.post("/reload", json=body)
+        assert error_of(response, 422)
+
+
+async def test_an_answer_with_keypoints_says_what_they_are(serve: Serve) -> None:
+    described = {"keypoint_names": ("head", "hand"), "keypoint_skeleton": ((0, 1),)}
+    detector = FakeDetector(task="keypoint_detection", **described)
+    answer = answer_of(await post(serve(detector), 1))
+    assert answer.model.keypoint_names == ["head", "hand"]
+    assert answer.model.keypoint_skeleton == [(0, 1)]
+
+
+async def test_what_a_model_gives_is_what_is_answered(serve: Serve) -> None:
+    detector = FakeDetector(
+        outputs=("sem_seg", "panoptic_seg"), stuff_class_names=("things", "sky")
+    )
+    segments = torch.ones(32, 32, dtype=torch.int32)
+    infos = [{"id": 1, "isthing": False, "category_id": 1, "area": 1024}]
+    detector.predicts = lambda _: Prediction(
+        sem_seg=segments.to(torch.int16), panoptic_seg=(segments, infos)
+    )
+    served = serve(detector)
+    [prediction] = answer_of(await post(served, 1)).predictions
+    assert set(prediction.model_dump(exclude_unset=True)) == {
+        "image", "sem_seg", "panoptic_seg", "batch_size",
+    }  # fmt: skip
+    [prediction] = answer_of(await post(served, 1, params={"segmentation": "none"})).predictions
+    assert set(prediction.model_dump(exclude_unset=True)) == {"image", "batch_size"}
+
+
 # --- the answer around the instances ----------------------------------------------------------------
 
 
 async def test_the_answer_names_the_model_its_version_and_its_weights(serve: Serve) -> None:
     assert answer_of(await post(serve(), 1)).model.model_dump() == {
         "name": "shapes", "version": "1", "architecture": "FakeRCNN",
-        "weights_sha256": f"{1:064x}",
+        "weights_sha256": f"{1:064x}", "keypoint_names": None, "keypoint_skeleton": None,
     }  # fmt: skip
 
 

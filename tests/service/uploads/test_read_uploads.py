@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from starlette.requests import Request
 
@@ -262,7 +263,21 @@ async def test_json_with_too_many_images_is_413() -> None:
 
 async def test_json_of_countless_values_is_refused_unparsed() -> None:
     body = b'{"images": [' + b"[]," * 20_000 + b"[]]}"
-    assert (await refusal(body, "application/json")).code == "json_too_complex"
+    limits = replace(LIMITS, max_json_values=30_000)
+    assert (await refusal(body, "application/json", limits)).code == "json_too_complex"
+
+
+async def test_json_and_forms_have_room_for_a_thousand_proposals_of_some_images() -> None:
+    boxes = [[[123.456, 234.567, 1034.5678, 987.6543]] * 1000] * 4
+    body = orjson.dumps({"image": base64.b64encode(JPEG).decode(), "proposals": boxes})
+    limits = UploadLimits()
+    parsed = await read(body, "application/json", limits, size=100_000)
+    assert parsed.options["proposals"] == boxes
+    text = orjson.dumps(boxes).decode()
+    parsed = await read(
+        *form([("images", ("a.jpg", JPEG))], {"proposals": text}), limits, size=100_000
+    )
+    assert parsed.options["proposals"] == text
 
 
 # Multipart
@@ -346,7 +361,8 @@ async def test_multipart_with_too_many_fields_is_413() -> None:
 
 async def test_multipart_with_a_huge_field_is_413() -> None:
     body, kind = form([("images", ("a.jpg", JPEG))], {"classes": "x" * 17_000})
-    assert (await refusal(body, kind)).code == "field_too_large"
+    limits = replace(LIMITS, max_field_bytes=16_000)
+    assert (await refusal(body, kind, limits)).code == "field_too_large"
 
 
 async def test_multipart_file_in_an_unknown_field_is_422() -> None:
