@@ -37,6 +37,7 @@ class ModelFacts:
         score_threshold_key: the config key that sets it.
         nms_threshold: IoU above which a box of the same class is suppressed.
         max_detections: instances (or proposals) per image at most; negative is no bound.
+        max_detections_key: the config key that sets it.
         takes_proposals: whether proposals must come with each image.
         supports_tta: whether there is test-time augmentation for it.
     """
@@ -51,6 +52,7 @@ class ModelFacts:
     score_threshold_key: str = ""
     nms_threshold: float = 0.0
     max_detections: int = -1
+    max_detections_key: str = "TEST.DETECTIONS_PER_IMAGE"
     takes_proposals: bool = False
     supports_tta: bool = False
 
@@ -98,6 +100,7 @@ def _of_proposal_network(model: ProposalNetwork) -> ModelFacts:
         box_mode=XYWHA if rotated else XYXY,
         nms_threshold=generator.nms_thresh,
         max_detections=generator.post_nms_topk[False],
+        max_detections_key="MODEL.RPN.POST_NMS_TOPK_TEST",
     )
 
 
@@ -106,7 +109,8 @@ def _of_rcnn(model: GeneralizedRCNN, cfg: Config) -> ModelFacts:
     predictor: Any = getattr(heads, "box_predictor", None)
     if isinstance(predictor, nn.ModuleList):
         predictor = predictor[-1]
-    rotated = predictor is not None and len(predictor.box2box_transform.weights) == 5
+    coder: Any = getattr(predictor, "box2box_transform", None)
+    rotated = coder is not None and len(coder.weights) == 5
     masks, keypoints = getattr(heads, "mask_on", False), getattr(heads, "keypoint_on", False)
     panoptic = isinstance(model, PanopticFPN)
     outputs = ["instances"]
@@ -120,7 +124,8 @@ def _of_rcnn(model: GeneralizedRCNN, cfg: Config) -> ModelFacts:
         "panoptic_segmentation" if panoptic else task,
         tuple(outputs),
         box_mode=XYWHA if rotated else XYXY,
-        num_classes=heads.num_classes,
+        # Heads of somebody's own may not say; the config does.
+        num_classes=getattr(heads, "num_classes", cfg.MODEL.ROI_HEADS.NUM_CLASSES),
         num_stuff_classes=semantic.num_classes if semantic is not None else 0,
         num_keypoints=heads.keypoint_head.num_keypoints if keypoints else 0,
         score_threshold=getattr(
@@ -130,7 +135,12 @@ def _of_rcnn(model: GeneralizedRCNN, cfg: Config) -> ModelFacts:
         nms_threshold=getattr(predictor, "test_nms_thresh", cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST),
         max_detections=getattr(predictor, "test_topk_per_image", cfg.TEST.DETECTIONS_PER_IMAGE),
         takes_proposals=model.proposal_generator is None,
-        supports_tta=model.proposal_generator is not None and not rotated and not panoptic,
+        supports_tta=(
+            coder is not None
+            and model.proposal_generator is not None
+            and not rotated
+            and not panoptic
+        ),
     )
 
 

@@ -106,6 +106,12 @@ class Settings(BaseSettings):
     max_request_pixels: int = Field(
         400_000_000, ge=1, description="Pixels of all images of one request together."
     )
+    max_tta_views: int = Field(
+        24, ge=1, le=64, description="Views of one image in test-time augmentation."
+    )
+    max_tta_size: int = Field(
+        1600, ge=32, le=10_000, description="Shorter side of a view in test-time augmentation."
+    )
     max_side: int = Field(16_384, ge=1, description="Longer side of one image.")
     max_frames: int = Field(
         1000, ge=1, description="Frames of an animation or pages of a TIFF; the first is used."

@@ -60,7 +60,7 @@ class Selection:
             raise Unprocessable(
                 "max_detections_too_high",
                 f"max_detections {cap} is above the model's own, {model.max_detections}, and the "
-                "model keeps no more. Raise TEST.DETECTIONS_PER_IMAGE in its config and reload.",
+                f"model keeps no more. Raise {model.max_detections_key} in its config and reload.",
                 value=cap,
                 maximum=model.max_detections,
             )

@@ -35,7 +35,7 @@ class ModelDescription:
         device, precision: where and in which number format it runs.
         weights_file, weights_sha256, config_file: what it was loaded from.
         load_report: what the strict load found, as data.
-        outputs, box_mode, score_threshold_key, takes_proposals: see
+        outputs, box_mode, score_threshold_key, max_detections_key, takes_proposals: see
             :class:`models.facts.ModelFacts`.
         stuff_class_names: of a semantic head; the index is the class id.
         keypoint_names, keypoint_skeleton: of an instance; the skeleton as pairs of indices.
@@ -62,6 +62,7 @@ class ModelDescription:
     outputs: tuple[str, ...] = ("instances", "masks")
     box_mode: str = "XYXY_ABS"
     score_threshold_key: str = "MODEL.ROI_HEADS.SCORE_THRESH_TEST"
+    max_detections_key: str = "TEST.DETECTIONS_PER_IMAGE"
     takes_proposals: bool = False
     stuff_class_names: tuple[str, ...] = ()
     keypoint_names: tuple[str, ...] = ()

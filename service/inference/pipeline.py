@@ -212,6 +212,8 @@ class Pipeline:
         if options.proposals is not None:
             proposals = np.array(options.proposals[index], dtype=np.float32).reshape(-1, 4)
         prepared = version.detector.prepare(pixels, tta=selection.tta, proposals=proposals)
+        if prepared.views:
+            share.spend(prepared.padded_pixels)
         return prepared, time.monotonic() - started
 
 

@@ -78,6 +78,7 @@ class TorchDetector:
             outputs=facts.outputs,
             box_mode=facts.box_mode,
             score_threshold_key=facts.score_threshold_key,
+            max_detections_key=facts.max_detections_key,
             takes_proposals=facts.takes_proposals,
             stuff_class_names=_stuff_names(class_names, metadata, facts),
             keypoint_names=_keypoint_names(metadata, facts),

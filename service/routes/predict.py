@@ -14,12 +14,13 @@ from starlette.responses import Response
 
 from service.encoding.instances import Selection
 from service.errors import ApiError, ClientDisconnected, QueueFull, Unprocessable
-from service.inference.detector import ModelDescription
+from service.inference.detector import ModelDescription, Views
 from service.inference.pipeline import ImageAnswer
 from service.repository.version import ModelVersion, RequestLease
 from service.routes import runtime_of
 from service.routes.predict_docs import PREDICT_OPENAPI, PREDICT_RESPONSES
 from service.schemas.options import MAX_PROPOSALS, PredictOptions
+from service.settings import Settings
 from service.uploads import Upload, read_uploads
 
 router = APIRouter(tags=["predict"])
@@ -40,7 +41,9 @@ async def predict(request: Request) -> Response:
     body = await read_uploads(request, runtime.upload_limits)
     options = PredictOptions.parse(body.options | _query_options(request))
     model = runtime.repository.get(options.model)
-    Selection.resolve(options, model.current.detector.description)  # refuse before any work
+    # Refuse before any work.
+    selection = Selection.resolve(options, model.current.detector.description)
+    _check_views(selection.tta, runtime.settings)
     number = len(body.uploads)
     _check_proposals(options, number)
     try:
@@ -88,6 +91,29 @@ def _check_proposals(options: PredictOptions, images: int) -> None:
             "invalid_option",
             f"An image has more than {MAX_PROPOSALS} proposals.",
             option="proposals",
+        )
+
+
+def _check_views(views: Views | None, settings: Settings) -> None:
+    """The server's bounds on test-time augmentation, which costs a forward pass for each view."""
+    if views is None:
+        return
+    if views.count > settings.max_tta_views:
+        raise Unprocessable(
+            "too_many_views",
+            f"tta asks for {views.count} views of each image; this server allows "
+            f"{settings.max_tta_views}. Name fewer sizes.",
+            limit=settings.max_tta_views,
+            value=views.count,
+        )
+    largest = max(views.sizes)
+    if largest > settings.max_tta_size:
+        raise Unprocessable(
+            "view_too_large",
+            f"tta asks for a short side of {largest} pixels; this server allows "
+            f"{settings.max_tta_size}.",
+            limit=settings.max_tta_size,
+            value=largest,
         )
 
 

@@ -121,6 +121,13 @@ class PredictOptions(BaseModel):
         Raises:
             Unprocessable: the model has none, or a size is out of bounds.
         """
+        by_size = self.tta[0].isdigit()
+        if self.tta_flip is not None and not by_size:
+            raise Unprocessable(
+                "invalid_option",
+                "Option tta_flip goes with sizes, as in tta=400,600; flip and full have their own.",
+                option="tta_flip",
+            )
         if self.tta == "none":
             return None
         if own is None:

@@ -137,7 +137,7 @@ def unable(own: Views | None = OWN, **options: Any) -> Unprocessable:
     return caught.value
 
 
-@pytest.mark.parametrize("options", [{}, {"tta": "none"}, {"tta": "none", "tta_flip": True}])
+@pytest.mark.parametrize("options", [{}, {"tta": "none"}])
 def test_without_tta_there_are_no_views(options: dict[str, Any]) -> None:
     assert views(**options) is None
     assert views(None, **options) is None
