@@ -45,7 +45,7 @@ class GoldenRun:
         return [output["instances"] for output in self.outputs]
 
 
-def run_case(name: str, *, images: int | None = None) -> GoldenRun:
+def run_case(name: str, *, images: int | None = None, device: str = "cpu") -> GoldenRun:
     """Build the model of a folder, seed it, and run both images in one batch as Detectron2 did.
 
     With test-time augmentation the images go in one by one at their own size; then, and only then,
@@ -61,6 +61,7 @@ def run_case(name: str, *, images: int | None = None) -> GoldenRun:
     model: Any = build_model(cfg)
     seeded = seeded_state(model, expected["seed"], expected["stem_gain"])
     model.load_state_dict(seeded, strict=False)
+    model.to(device)
     inputs = golden_inputs(expected)
     features: dict[str, Tensor] = {}
     proposals: list[Instances] = []
@@ -79,7 +80,21 @@ def run_case(name: str, *, images: int | None = None) -> GoldenRun:
         for key, value in model.state_dict().items()
         if not any(part in key for part in NOT_SEEDED)
     }
-    return GoldenRun(name, expected, parameters, features, proposals, outputs)
+    return GoldenRun(
+        name,
+        expected,
+        parameters,
+        {key: value.cpu() for key, value in features.items()},
+        [found.to("cpu") for found in proposals],
+        [_on_cpu(output) for output in outputs],
+    )
+
+
+def _on_cpu(output: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: (value[0].cpu(), value[1]) if name == "panoptic_seg" else value.to("cpu")
+        for name, value in output.items()
+    }
 
 
 def golden_inputs(expected: dict[str, Any]) -> list[dict[str, Any]]:
