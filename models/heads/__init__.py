@@ -20,7 +20,6 @@ from models.heads.roi_heads import ROI_HEADS_REGISTRY, ROIHeads, StandardROIHead
 from models.heads.rotated_roi_heads import (
     RotatedFastRCNNOutputLayers,
     RROIHeads,
-    fast_rcnn_inference_rotated,
 )
 from models.heads.semantic_seg import (
     SEM_SEG_HEADS_REGISTRY,
@@ -53,5 +52,4 @@ __all__ = [
     "build_roi_heads",
     "build_sem_seg_head",
     "fast_rcnn_inference",
-    "fast_rcnn_inference_rotated",
 ]

@@ -1,7 +1,7 @@
 """Class scores and boxes of regions, and the choice of detections (Girshick 2015, Fast R-CNN).
 
-Shapes: N images; Ri regions of image i, R of all; K foreground classes; B numbers per box (4).
-``pred_class_logits`` (R, K + 1), the background is the last column; ``pred_proposal_deltas``
+Shapes: N images; Ri regions of image i, R of all; K foreground classes; B numbers per box, 4
+or, rotated, 5. ``pred_class_logits`` (R, K + 1), the background is the last column; ``pred_proposal_deltas``
 (R, K * B), or (R, B) when box regression is class-agnostic.
 """
 
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from models.box_regression import Box2BoxTransform
 from models.config import Config
 from models.configurable import configurable
-from models.layers import ShapeSpec
-from models.structures import Boxes, Instances
+from models.layers import ShapeSpec, batched_nms_rotated
+from models.structures import Boxes, Instances, RotatedBoxes
 
 
 def fast_rcnn_inference(
@@ -29,16 +29,20 @@ def fast_rcnn_inference(
     score_thresh: float,
     nms_thresh: float,
     topk_per_image: int,
+    *,
+    rotated: bool = False,
 ) -> tuple[list[Instances], list[Tensor]]:
     """Detections of N images.
 
     Args:
-        boxes: per image (Ri, K * 4), or (Ri, 4) when class-agnostic.
+        boxes: per image (Ri, K * B), or (Ri, B) when class-agnostic.
         scores: per image (Ri, K + 1), the background last.
         image_shapes: (height, width) of each image.
         score_thresh: a detection scores strictly more.
         nms_thresh: boxes of one class that overlap more (IoU) are suppressed.
         topk_per_image: how many detections an image keeps; negative keeps all.
+        rotated: boxes are rotated (B = 5): only near-horizontal ones are clipped to the image, and
+            boxes of one class that overlap at least as much as ``nms_thresh`` are suppressed.
 
     Returns:
         Per image its detections (``pred_boxes``, ``scores``, ``pred_classes``), best first, and the
@@ -46,7 +50,13 @@ def fast_rcnn_inference(
     """
     results = [
         fast_rcnn_inference_single_image(
-            boxes_per_image, scores_per_image, shape, score_thresh, nms_thresh, topk_per_image
+            boxes_per_image,
+            scores_per_image,
+            shape,
+            score_thresh,
+            nms_thresh,
+            topk_per_image,
+            rotated=rotated,
         )
         for boxes_per_image, scores_per_image, shape in zip(
             boxes, scores, image_shapes, strict=True
@@ -62,14 +72,19 @@ def fast_rcnn_inference_single_image(
     score_thresh: float,
     nms_thresh: float,
     topk_per_image: int,
+    *,
+    rotated: bool = False,
 ) -> tuple[Instances, Tensor]:
     """One image of :func:`fast_rcnn_inference`."""
     finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores).all(dim=1)
     region_index = finite.nonzero().flatten()
     boxes, scores = boxes[finite], scores[finite][:, :-1]
-    clipped = Boxes(boxes.reshape(-1, 4))
+    box_type: type[Boxes] | type[RotatedBoxes] = RotatedBoxes if rotated else Boxes
+    nms = batched_nms_rotated if rotated else torchvision.ops.batched_nms
+    box_dim = 5 if rotated else 4
+    clipped = box_type(boxes.reshape(-1, box_dim))
     clipped.clip(image_shape)
-    class_boxes = clipped.tensor.view(-1, boxes.shape[1] // 4, 4)  # (R, K or 1, 4)
+    class_boxes = clipped.tensor.view(-1, boxes.shape[1] // box_dim, box_dim)  # (R, K or 1, B)
 
     above = scores > score_thresh
     region, pred_classes = above.nonzero().unbind(1)
@@ -77,12 +92,12 @@ def fast_rcnn_inference_single_image(
     agnostic = class_boxes.shape[1] == 1
     candidates = class_boxes[region, 0] if agnostic else class_boxes[region, pred_classes]
 
-    keep = torchvision.ops.batched_nms(candidates.float(), scores.float(), pred_classes, nms_thresh)
+    keep = nms(candidates.float(), scores.float(), pred_classes, nms_thresh)
     if topk_per_image >= 0:
         keep = keep[:topk_per_image]
     detections = Instances(
         image_shape,
-        pred_boxes=Boxes(candidates[keep]),
+        pred_boxes=box_type(candidates[keep]),
         scores=scores[keep],
         pred_classes=pred_classes[keep],
     )
@@ -186,6 +201,7 @@ class FastRCNNOutputLayers(nn.Module):
             self.test_score_thresh,
             self.test_nms_thresh,
             self.test_topk_per_image,
+            rotated=len(self.box2box_transform.weights) == 5,
         )
 
     def predict_boxes(

@@ -17,7 +17,7 @@ from models import (
     load_config,
 )
 from models.errors import ConfigError
-from models.heads import fast_rcnn_inference_rotated
+from models.heads import fast_rcnn_inference
 
 SHAPES = {f"p{level}": ShapeSpec(channels=8, stride=2**level) for level in range(2, 7)}
 
@@ -29,7 +29,9 @@ def cfg() -> Config:
 
 
 def detect(boxes: Tensor, scores: Tensor, topk: int = 100) -> tuple[Instances, list[int]]:
-    instances, index = fast_rcnn_inference_rotated([boxes], [scores], [(100, 100)], 0.05, 0.5, topk)
+    instances, index = fast_rcnn_inference(
+        [boxes], [scores], [(100, 100)], 0.05, 0.5, topk, rotated=True
+    )
     return instances[0], index[0].tolist()
 
 
