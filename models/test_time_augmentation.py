@@ -125,6 +125,7 @@ class DetectorWithTTA(nn.Module):
         model: the model; it is called, not changed.
         tta_mapper: makes the views; default: as ``cfg.TEST.AUG`` says.
         batch_size: views that run together.
+        between: called before each batch of views; what it raises ends the prediction.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class DetectorWithTTA(nn.Module):
         model: DetectionModel,
         tta_mapper: Callable[[dict[str, Any]], list[dict[str, Any]]] | None = None,
         batch_size: int = 3,
+        between: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -141,6 +143,7 @@ class DetectorWithTTA(nn.Module):
         self.model: Any = model
         self.tta_mapper = tta_mapper or DatasetMapperTTA(cfg)
         self.batch_size = batch_size
+        self.between = between
 
     def forward(self, batched_inputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """As of the model: per image ``{"instances": Instances}``, masks as (R, H, W) frames."""
@@ -172,6 +175,8 @@ class DetectorWithTTA(nn.Module):
 
     def _batches(self, views: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         for start in range(0, len(views), self.batch_size):
+            if self.between is not None:
+                self.between()
             yield views[start : start + self.batch_size]
 
     def _detect_boxes(self, views: list[dict[str, Any]]) -> list[Instances]:
@@ -219,7 +224,7 @@ class GeneralizedRCNNWithTTA(DetectorWithTTA):
     """Test-time augmentation of an R-CNN; of a panoptic one the instances.
 
     Args:
-        cfg, model, tta_mapper, batch_size: see :class:`DetectorWithTTA`.
+        cfg, model, tta_mapper, batch_size, between: see :class:`DetectorWithTTA`.
         keypoint_flip: for each keypoint the one it becomes in the mirror; without it mirrored views
             do not count for keypoints.
 
@@ -234,8 +239,9 @@ class GeneralizedRCNNWithTTA(DetectorWithTTA):
         tta_mapper: Callable[[dict[str, Any]], list[dict[str, Any]]] | None = None,
         batch_size: int = 3,
         keypoint_flip: Sequence[int] | None = None,
+        between: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(cfg, model, tta_mapper, batch_size)
+        super().__init__(cfg, model, tta_mapper, batch_size, between)
         if not isinstance(model, GeneralizedRCNN):
             raise ConfigError(
                 f"GeneralizedRCNNWithTTA takes a GeneralizedRCNN, not a {type(model).__name__}."
@@ -328,6 +334,7 @@ def with_tta(
     model: DetectionModel,
     tta_mapper: Callable[[dict[str, Any]], list[dict[str, Any]]] | None = None,
     keypoint_flip: Sequence[int] | None = None,
+    between: Callable[[], None] | None = None,
 ) -> DetectorWithTTA:
     """``model`` with test-time augmentation.
 
@@ -335,7 +342,9 @@ def with_tta(
         ConfigError: there is none for this kind of model.
     """
     if isinstance(model, GeneralizedRCNN):
-        return GeneralizedRCNNWithTTA(cfg, model, tta_mapper, keypoint_flip=keypoint_flip)
+        return GeneralizedRCNNWithTTA(
+            cfg, model, tta_mapper, keypoint_flip=keypoint_flip, between=between
+        )
     if isinstance(model, DenseDetector):
-        return DenseDetectorWithTTA(cfg, model, tta_mapper)
+        return DenseDetectorWithTTA(cfg, model, tta_mapper, between=between)
     raise ConfigError(f"There is no test-time augmentation for {type(model).__name__}.")

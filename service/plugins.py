@@ -14,6 +14,11 @@ from pathlib import Path
 from models.errors import ModelError
 
 
+def split_paths(paths: Sequence[Path]) -> list[Path]:
+    """Paths of which one may be several with commas between them."""
+    return [Path(part) for path in paths for part in str(path).split(",") if part]
+
+
 def import_plugins(paths: Sequence[Path]) -> None:
     """Run each file once, as a module named after it.
 
@@ -33,7 +38,7 @@ def import_plugins(paths: Sequence[Path]) -> None:
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[name]
             reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
             raise ModelError(f"--import {path}: {reason}") from error

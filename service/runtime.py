@@ -60,6 +60,7 @@ class Runtime:
                 max_scans=settings.max_scans,
             ),
             max_request_pixels=settings.max_request_pixels,
+            max_tta_pixels=settings.max_tta_pixels,
             metrics=self.metrics,
         )
         self.upload_limits = UploadLimits(

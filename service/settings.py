@@ -112,6 +112,9 @@ class Settings(BaseSettings):
     max_tta_size: int = Field(
         1600, ge=32, le=10_000, description="Shorter side of a view in test-time augmentation."
     )
+    max_tta_pixels: int = Field(
+        40_000_000, ge=1, description="Pixels of all views of one image together."
+    )
     max_side: int = Field(16_384, ge=1, description="Longer side of one image.")
     max_frames: int = Field(
         1000, ge=1, description="Frames of an animation or pages of a TIFF; the first is used."

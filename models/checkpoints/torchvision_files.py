@@ -71,7 +71,9 @@ class TorchvisionArchitecture:
         """K names of the published weights if the number fits ("N/A" where COCO has gaps), or None."""
         meta = torchvision.models.get_model_weights(self.name).DEFAULT.meta
         names = tuple(str(name) for name in meta["categories"][1:])
-        return names if len(names) == self.num_classes else None
+        # A model of other keypoints was trained on other data, whatever its one class is called.
+        published = not self.num_keypoints or self.keypoint_names is not None
+        return names if published and len(names) == self.num_classes else None
 
     @property
     def keypoint_names(self) -> tuple[str, ...] | None:

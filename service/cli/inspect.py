@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -20,24 +22,29 @@ from models.checkpoints.inspection import (
     inspect_fit,
 )
 from models.checkpoints.torchvision_files import detect_torchvision
-from models.config import load_config
-from models.errors import ModelError
+from models.config import Config, default_config, load_config
+from models.config.lazy_tags import LAZY_KEY
+from models.errors import ConfigError, ModelError
+from service.plugins import import_plugins, split_paths
 
-_CONFIG_SUFFIXES = (".yaml", ".yml")
+_CONFIG_SUFFIXES = (".yaml", ".yml", ".py")
 _MIN_WIDTH = 100  # so that a digest stays on one line
 
 FITS, DOES_NOT_FIT, UNREADABLE = 0, 1, 2
 
 
-def run(file: Path, *, config: Path | None, as_json: bool) -> int:
+def run(file: Path, *, config: Path | None, as_json: bool, plugins: Sequence[Path] = ()) -> int:
     """Show what ``file`` is; 0 if all is well, 1 if it does not fit, 2 if something is unreadable."""
     facts: CheckpointFacts | ConfigFacts
     fit: FitFacts | None = None
     try:
+        import_plugins(split_paths(plugins))
         if file.suffix.lower() in _CONFIG_SUFFIXES:
             if config is not None:
                 raise ModelError(f"{file.name} is a config itself; name the weights instead.")
-            facts = inspect_config(load_config(file))
+            cfg = load_config(file)
+            check_config(cfg, file.name)
+            facts = inspect_config(cfg)
             shown: dict[str, Any] = {"config": {"file": file.name, **facts.to_dict()}}
         else:
             checkpoint = read_checkpoint(file)
@@ -64,6 +71,22 @@ def run(file: Path, *, config: Path | None, as_json: bool) -> int:
     else:
         _show(shown, fit)
     return FITS if fit is None or fit.fits else DOES_NOT_FIT
+
+
+def check_config(cfg: Config, name: str) -> None:
+    """Build what ``cfg`` describes, without memory for its weights.
+
+    Raises:
+        ConfigError: nothing can be built of it, or it says nothing of a model.
+    """
+    if LAZY_KEY not in cfg and cfg.unknown_keys:
+        plain = {k: v for k, v in cfg.to_dict().items() if k in default_config()}
+        if plain == default_config().to_dict():
+            raise ConfigError(
+                f"{name} holds no key of a Detectron2 config (it has {', '.join(cfg.unknown_keys[:5])})."
+            )
+    with torch.device("meta"):
+        build_model(cfg)
 
 
 def _console(*, stderr: bool = False) -> Console:

@@ -133,11 +133,15 @@ def inspect(
         Path | None, typer.Option(help="A config that the checkpoint has to fit.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Answer with JSON.")] = False,
+    plugins: Annotated[
+        list[Path] | None,
+        typer.Option("--import", help="Python files of yours that register components."),
+    ] = None,
 ) -> None:
     """Show what a checkpoint or config is and whether they fit; exits with 0, 1 (no) or 2 (unreadable)."""
     from service.cli.inspect import run
 
-    raise typer.Exit(run(file, config=config, as_json=json))
+    raise typer.Exit(run(file, config=config, as_json=json, plugins=plugins or ()))
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from service.errors import ApiError
 from service.images import ImageLimits, decode_image
 from service.inference.detector import Detector
 from service.inference.torch_detector import load_torch_detector
-from service.plugins import import_plugins
+from service.plugins import import_plugins, split_paths
 from service.schemas.options import PredictOptions
 from service.settings import PRETRAINED, WEIGHTS_MISSING
 
@@ -46,7 +46,7 @@ def run(
     if config is not None and weights is None:
         return _fail("--config needs --weights too: a model is a config and its weights.")
     try:
-        import_plugins(plugins)
+        import_plugins(split_paths(plugins))
         named = zoo.get(zoo_name) if zoo_name is not None else config
         if weights is None:
             named, weights = PRETRAINED / "config.yaml", PRETRAINED / "model_final.pth"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +63,7 @@ def run(arguments: Sequence[str]) -> int:
     def drain() -> None:
         runtime.draining = True
 
-    return serve(
+    code = serve(
         create_app(runtime),
         host=settings.host,
         port=settings.port,
@@ -72,6 +74,14 @@ def run(arguments: Sequence[str]) -> int:
         on_refused=runtime.metrics.request_refused,
         ready_banner=lambda address: _banner(address, runtime),
     )
+    runtime.close()
+    if runtime.scheduler.alive:
+        # The model is in the middle of a batch that nobody waits for any more. Taking the interpreter
+        # down around a running kernel crashes; the process has nothing else to lose.
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _complain(message: str) -> None:

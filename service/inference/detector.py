@@ -5,7 +5,7 @@ The service's tests run on a fake of this; :mod:`service.inference.torch_detecto
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.structures import Instances
+from models.transforms import resized_size
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ class Views:
     sizes: tuple[int, ...]
     max_size: int
     flip: bool
+
+    def pixels(self, height: int, width: int) -> int:
+        """Pixels of all views of a picture of this size together."""
+        shapes = (resized_size(height, width, size, self.max_size) for size in self.sizes)
+        return sum(h * w for h, w in shapes) * (2 if self.flip else 1)
 
     @property
     def count(self) -> int:
@@ -168,8 +174,16 @@ class Detector(Protocol):
             proposals: (P, 4) XYXY in pixels of the picture, for a model that takes them.
         """
 
-    def infer(self, batch: Sequence[PreparedImage]) -> list[Prediction]:
-        """Predict images of one padded size."""
+    def infer(
+        self, batch: Sequence[PreparedImage], pause: Callable[[], None] | None = None
+    ) -> list[Prediction]:
+        """Predict images of one padded size.
+
+        Args:
+            batch: the images.
+            pause: called between the parts of a long run, such as the views of test-time
+                augmentation: others may run then. What it raises ends the run.
+        """
 
     def close(self) -> int:
         """Free the model's memory; how many bytes that were."""

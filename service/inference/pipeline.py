@@ -82,12 +82,14 @@ class Pipeline:
         scheduler: Scheduler,
         limits: ImageLimits,
         max_request_pixels: int,
+        max_tta_pixels: int,
         metrics: Metrics,
     ) -> None:
         self._workers = workers
         self._scheduler = scheduler
         self._limits = limits
         self._max_request_pixels = max_request_pixels
+        self._max_tta_pixels = max_tta_pixels
         self._metrics = metrics
 
     async def predict(
@@ -196,6 +198,18 @@ class Pipeline:
             encode_s=encode_s,
         )
 
+    def _admit_views(self, pixels: int, share: RequestShare) -> None:
+        """The bounds on all views of one image, and on the request."""
+        if pixels > self._max_tta_pixels:
+            raise TooLarge(
+                "too_many_view_pixels",
+                f"The views of this image have {pixels} pixels together; the limit is "
+                f"{self._max_tta_pixels}. Name fewer or smaller sizes in tta.",
+                limit=self._max_tta_pixels,
+                value=pixels,
+            )
+        share.spend(pixels)
+
     def _prepare(
         self,
         data: bytes,
@@ -208,12 +222,12 @@ class Pipeline:
         started = time.monotonic()
         selection = Selection.resolve(options, version.detector.description)
         pixels = decode_image(data, self._limits, admit=share.spend).pixels
+        if selection.tta is not None:
+            self._admit_views(selection.tta.pixels(*pixels.shape[:2]), share)
         proposals = None
         if options.proposals is not None:
             proposals = np.array(options.proposals[index], dtype=np.float32).reshape(-1, 4)
         prepared = version.detector.prepare(pixels, tta=selection.tta, proposals=proposals)
-        if prepared.views:
-            share.spend(prepared.padded_pixels)
         return prepared, time.monotonic() - started
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import itertools
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -30,6 +31,7 @@ from service.errors import (
 )
 from service.inference.detector import Prediction, PreparedImage
 from service.inference.work import (
+    Abandoned,
     BatchRecord,
     CurrentVersion,
     Inference,
@@ -187,7 +189,7 @@ class Scheduler:
         since = self._busy_since
         return time.monotonic() - since if since is not None else 0.0
 
-    def close(self, timeout: float = 10.0) -> None:
+    def close(self, timeout: float = 3.0) -> None:
         """Refuse what waits and end the thread behind the running batch."""
         with self._condition:
             self._stopping = True
@@ -229,7 +231,7 @@ class Scheduler:
                     self._condition.wait(timeout=1.0)
                     continue
                 try:
-                    version, batch, reason = self._gather()
+                    version, batch, reason = self._gather(self._items)
                 except Exception as error:  # a defect of ours: the thread must go on
                     logger.error("a batch could not be gathered", exc_info=error)
                     self._items.popleft().resolve(_inference_failed())
@@ -240,22 +242,55 @@ class Scheduler:
                         self._condition.wait(timeout=min(rest, 1.0))
                         continue
                     reason = "timeout"
-                taken = set(map(id, batch))
-                self._items = collections.deque(i for i in self._items if id(i) not in taken)
-                return lambda: self._run_batch(version, batch, reason)
+                return self._take(version, batch, reason)
 
-    def _gather(self) -> tuple[ModelVersion, list[WorkItem], str]:
-        """The oldest image and those that can go with it, oldest first; and why it is no more.
+    def _take(
+        self, version: ModelVersion, batch: list[WorkItem], reason: str
+    ) -> Callable[[], None]:
+        """Take ``batch`` out of the queue; the work of running it."""
+        taken = set(map(id, batch))
+        self._items = collections.deque(i for i in self._items if id(i) not in taken)
+        return lambda: self._run_batch(version, batch, reason)
+
+    def _pause(self, batch: list[WorkItem]) -> None:
+        """Between two parts of a long inference: end it if nobody waits, else let others run.
+
+        Raises:
+            Abandoned: all of the batch's requests have ended, or the server stops.
+        """
+        if self._stopping:
+            for item in batch:
+                item.resolve(
+                    Unavailable("draining", "The server is shutting down. Try another replica.")
+                )
+        if self._stopping or all(item.future.done() for item in batch):
+            raise Abandoned
+        work = self._next_between()
+        if work is not None:
+            self._busy_since = time.monotonic()
+            work()
+        self._busy_since, self._heartbeat = time.monotonic(), time.time()
+
+    def _next_between(self) -> Callable[[], None] | None:
+        """The oldest work that is short; None when there is none."""
+        with self._condition:
+            if self._calls:
+                return self._calls.popleft()
+            short = [i for i in self._items if not i.future.done() and not i.image.views]
+            return self._take(*self._gather(short)) if short else None
+
+    def _gather(self, items: Sequence[WorkItem]) -> tuple[ModelVersion, list[WorkItem], str]:
+        """The oldest of ``items`` and those that can go with it; and why it is no more.
 
         The current version is taken once, since a swap may come at any time.
         """
-        oldest = self._items[0]
+        oldest = items[0]
         current = oldest.model.current
         key = oldest.key(current)
         # All are of one padded size. A single one may exceed the pixels.
         by_pixels = max(1, self._max_batch_pixels // oldest.image.padded_pixels)
         most = min(self._max_batch_size, by_pixels)
-        alike = (item for item in self._items if item.key(current) == key)
+        alike = (item for item in items if item.key(current) == key)
         batch = list(itertools.islice(alike, most))
         if len(batch) < most:
             return key[1], batch, "idle"
@@ -285,9 +320,12 @@ class Scheduler:
         started = time.monotonic()
         results: list[Prediction] | None = None
         try:
-            results = version.detector.infer([item.image for item in batch])
+            pause = functools.partial(self._pause, batch)
+            results = version.detector.infer([item.image for item in batch], pause)
             if len(results) != len(batch):
                 raise RuntimeError(f"{len(results)} answers for {len(batch)} images")
+        except Abandoned:
+            return
         except Exception as error:
             if len(batch) == 1:
                 self._refuse(version, batch[0], error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +131,15 @@ class TorchDetector:
             proposals=boxes,
         )
 
-    def infer(self, batch: Sequence[PreparedImage]) -> list[Prediction]:
+    def infer(
+        self, batch: Sequence[PreparedImage], pause: Callable[[], None] | None = None
+    ) -> list[Prediction]:
         """Run one batch; boxes come back in pixels of each picture, masks soft and small."""
         plain = [image for image in batch if not image.views]
         with torch.inference_mode():
             outputs = iter(self._predict(plain) if plain else [])
             return [
-                _to_prediction(self._predict_views(image) if image.views else next(outputs))
+                _to_prediction(self._predict_views(image, pause) if image.views else next(outputs))
                 for image in batch
             ]
 
@@ -158,13 +160,16 @@ class TorchDetector:
         outputs: list[dict[str, Any]] = getattr(model, "predict", model)(inputs)
         return outputs
 
-    def _predict_views(self, image: PreparedImage) -> dict[str, Any]:
+    def _predict_views(
+        self, image: PreparedImage, pause: Callable[[], None] | None
+    ) -> dict[str, Any]:
         """Test-time augmentation of one image, whose views are made already."""
         model = with_tta(
             self.predictor.cfg,
             self.predictor.model,
             tta_mapper=lambda inputs: inputs["views"],
             keypoint_flip=self._keypoint_flip,
+            between=pause,
         )
         return model.predict([{"views": list(image.views)}])[0]
 

@@ -14,6 +14,10 @@ from service.repository.version import ModelVersion, RequestLease
 logger = logging.getLogger(__name__)
 
 
+class Abandoned(Exception):  # no error: nobody waits for the work any more
+    """Ends a long inference between two of its parts."""
+
+
 class StalePreparation(Exception):
     """The model was swapped for one that wants its images prepared otherwise: for ``version``."""
 

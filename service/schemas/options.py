@@ -21,7 +21,7 @@ from service.errors import Unprocessable
 from service.inference.detector import Views
 
 MAX_CLASSES = 10_000
-MIN_TTA_SIZE, MAX_TTA_SIZE = 32, 2000
+MIN_TTA_SIZE, MAX_TTA_SIZE = 32, 10_000
 MAX_PROPOSALS = 10_000
 
 
@@ -46,6 +46,18 @@ def _checked_box(box: list[float]) -> list[float]:
     if not (all(math.isfinite(v) for v in box) and box[0] < box[2] and box[1] < box[3]):
         raise ValueError("a box is [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
     return box
+
+
+def _tta_text(value: Any) -> str:
+    """``none``, ``flip``, ``full``, or at most 16 sizes with commas between them."""
+    text = str(value).replace(" ", "").lower().strip(",")
+    sizes = text.split(",")
+    if text not in {"none", "flip", "full"} and not (
+        len(sizes) <= 16
+        and all(size.isascii() and size.isdigit() and len(size) < 6 for size in sizes)
+    ):
+        raise ValueError("it is none, flip, full, or up to 16 short sides such as 400,600,800")
+    return text
 
 
 Box = Annotated[list[float], Field(min_length=4, max_length=4), AfterValidator(_checked_box)]
@@ -93,9 +105,8 @@ class PredictOptions(BaseModel):
         description="Semantic and panoptic maps as one PNG of ids, as a mask per segment, or none.",
         examples=["png"],
     )
-    tta: str = Field(
+    tta: Annotated[str, BeforeValidator(_tta_text)] = Field(
         "none",
-        pattern=r"^(none|flip|full|[0-9]{1,5}(,[0-9]{1,5}){0,15})$",
         description="Test-time augmentation: none, flip (mirrored too), full (the sizes of the model's "
         "config), or short sides such as 400,600,800.",
         examples=["none"],

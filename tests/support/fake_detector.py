@@ -100,7 +100,9 @@ class FakeDetector:
             proposals=torch.from_numpy(proposals) if proposals is not None else None,
         )
 
-    def infer(self, batch: Sequence[PreparedImage]) -> list[Prediction]:
+    def infer(
+        self, batch: Sequence[PreparedImage], pause: Callable[[], None] | None = None
+    ) -> list[Prediction]:
         assert self.closed == 0, "a closed detector was used"
         marks = [mark_of(image) for image in batch]
         self.batches.append(marks)

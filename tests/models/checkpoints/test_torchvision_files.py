@@ -87,6 +87,7 @@ def test_names_of_the_published_classes() -> None:
     assert person.keypoint_names[0] == "nose"
     other = TorchvisionArchitecture("keypointrcnn_resnet50_fpn", num_classes=1, num_keypoints=4)
     assert other.keypoint_names is None
+    assert other.class_names is None  # trained on other data, so its class is not known either
 
 
 def test_the_config_says_what_the_file_is() -> None:
