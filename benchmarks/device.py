@@ -30,10 +30,10 @@ REPOSITORY = Path(__file__).parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests" / "support")]
 
 from golden import GOLDEN, compare_run, run_case  # noqa: E402  # see the path above
-from seeded_weights import seeded_state  # noqa: E402
+from seeded_weights import seeded_state  # noqa: E402  # likewise
 
-from models import build_model, load_config  # noqa: E402
-from models.device import resolve_device, use_exact_float32  # noqa: E402
+from models import build_model, load_config  # noqa: E402  # likewise
+from models.device import resolve_device, use_exact_float32  # noqa: E402  # likewise
 
 CHECKED = (
     "COCO-Detection__faster_rcnn_R_50_FPN_3x",

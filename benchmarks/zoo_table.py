@@ -16,8 +16,8 @@ REPOSITORY = Path(__file__).parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from models import Config, build_model, zoo  # noqa: E402  # of this checkout
-from models.checkpoints.inspection import ConfigFacts, inspect_config  # noqa: E402
-from models.config.lazy_tags import LAZY_KEY  # noqa: E402
+from models.checkpoints.inspection import ConfigFacts, inspect_config  # noqa: E402  # likewise
+from models.config.lazy_tags import LAZY_KEY  # noqa: E402  # likewise
 
 HEADER = """# The zoo
 

@@ -90,7 +90,7 @@ class RequestContextMiddleware:
             # Only a stop of the server cancels a request; its own layer answers 503 then.
             exchange.status = exchange.status or 503
             raise
-        except Exception as error:
+        except Exception as error:  # anything becomes one 500 with a body
             await exchange.fail(error)
         finally:
             exchange.start()
@@ -192,7 +192,7 @@ def _guarded(callback: Callable[[Any], None], argument: object) -> None:
     """A broken observer must not break the request that it observes."""
     try:
         callback(argument)
-    except Exception:
+    except Exception:  # a foreign callback must not fail the request
         logger.exception("An observer of requests failed")
 
 

@@ -123,7 +123,7 @@ class TorchvisionDetector(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model lives."""
-        return next(self.detector.parameters()).device  # type: ignore[no-any-return]
+        return next(self.detector.parameters()).device  # type: ignore[no-any-return]  # torchvision has no types
 
     @property
     def metadata(self) -> DatasetMetadata | None:

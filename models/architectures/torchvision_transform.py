@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 
-class KeepSoftMasks(GeneralizedRCNNTransform):  # type: ignore[misc]
+class KeepSoftMasks(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
     """torchvision's transform, but masks stay (R, 1, M, M) over their boxes."""
 
     def postprocess(

@@ -40,7 +40,7 @@ class PickledDtype:
         order, code = (code[0], code[1:]) if code[:1] in _BYTE_ORDERS else ("=", code)
         if code not in _DTYPE_CODES and not _DTYPE_NAMES.fullmatch(code):
             raise _unsupported(code)
-        self.dtype = np.dtype(code).newbyteorder(order)  # type: ignore[arg-type]
+        self.dtype = np.dtype(code).newbyteorder(order)  # type: ignore[arg-type]  # checked above
 
     def __setstate__(self, state: object) -> None:
         """Takes the byte order out of ``(version, order, ...)``."""
@@ -48,7 +48,7 @@ class PickledDtype:
         order = order.decode("latin1") if isinstance(order, bytes) else order
         if not isinstance(order, str) or order not in _BYTE_ORDERS:
             raise CheckpointError("The file describes an array's type in an unknown way.")
-        self.dtype = self.dtype.newbyteorder(order)  # type: ignore[arg-type]
+        self.dtype = self.dtype.newbyteorder(order)  # type: ignore[arg-type]  # checked above
 
 
 class PickledArray:

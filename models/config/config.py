@@ -64,7 +64,7 @@ class Config(Mapping[str, Any]):
 
     def __contains__(self, key: object) -> bool:
         try:
-            self[key]  # type: ignore[index]
+            self[key]  # type: ignore[index]  # any object may be asked for
         except (KeyError, AttributeError):
             return False
         return True
@@ -79,7 +79,7 @@ class Config(Mapping[str, Any]):
         return self._values == other._values if isinstance(other, Config) else NotImplemented
 
     # Sections hold lists.
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # Python's way to say unhashable
 
     def __setattr__(self, key: str, value: Any) -> NoReturn:
         raise AttributeError(

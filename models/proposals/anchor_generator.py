@@ -34,8 +34,44 @@ def _per_level(values: Sequence[Any], num_levels: int, key: str) -> list[list[fl
     return [[float(v) for v in level] for level in values]
 
 
+class GridAnchorGenerator(nn.Module):
+    """What generators share: cell anchors of each level, and the grid that they are laid out on.
+
+    Args:
+        strides: stride of each feature map.
+        offset: where in its cell an anchor's centre lies, 0 is the corner, 0.5 the middle.
+    """
+
+    def __init__(self, *, strides: Sequence[int], offset: float) -> None:
+        super().__init__()
+        if not 0.0 <= offset < 1.0:
+            raise ConfigError(
+                f"MODEL.ANCHOR_GENERATOR.OFFSET is {offset}; it lies in [0, 1).",
+                key="MODEL.ANCHOR_GENERATOR.OFFSET",
+            )
+        self.strides = list(strides)
+        self.offset = offset
+
+    def cell_anchors(self) -> list[Tensor]:
+        """Per level its anchors around (0, 0), (A, B)."""
+        return [getattr(self, f"cell_anchors_{level}") for level in range(len(self.strides))]
+
+    @property
+    def num_anchors(self) -> list[int]:
+        """Anchors per cell, A, of each level."""
+        return [len(anchors) for anchors in self.cell_anchors()]
+
+    def centers(self, feature: Tensor, stride: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Where the anchors of a feature map (N, C, H, W) lie: x (W,) and y (H,), in image pixels."""
+        height, width = feature.shape[-2:]
+        shift = self.offset * stride
+        ys = torch.arange(height, dtype=torch.float32, device=device) * stride + shift
+        xs = torch.arange(width, dtype=torch.float32, device=device) * stride + shift
+        return xs, ys
+
+
 @ANCHOR_GENERATOR_REGISTRY.register()
-class DefaultAnchorGenerator(nn.Module):
+class DefaultAnchorGenerator(GridAnchorGenerator):
     """Axis-aligned anchors (Ren et al. 2015, Faster R-CNN).
 
     Args:
@@ -56,14 +92,7 @@ class DefaultAnchorGenerator(nn.Module):
         strides: Sequence[int],
         offset: float = 0.5,
     ) -> None:
-        super().__init__()
-        if not 0.0 <= offset < 1.0:
-            raise ConfigError(
-                f"MODEL.ANCHOR_GENERATOR.OFFSET is {offset}; it lies in [0, 1).",
-                key="MODEL.ANCHOR_GENERATOR.OFFSET",
-            )
-        self.strides = list(strides)
-        self.offset = offset
+        super().__init__(strides=strides, offset=offset)
         level_sizes = _per_level(sizes, len(self.strides), "MODEL.ANCHOR_GENERATOR.SIZES")
         level_ratios = _per_level(
             aspect_ratios, len(self.strides), "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"
@@ -94,22 +123,11 @@ class DefaultAnchorGenerator(nn.Module):
                 anchors.append([-width / 2, -height / 2, width / 2, height / 2])
         return torch.tensor(anchors, dtype=torch.float32)
 
-    def _cell_anchors(self) -> list[Tensor]:
-        return [getattr(self, f"cell_anchors_{level}") for level in range(len(self.strides))]
-
-    @property
-    def num_anchors(self) -> list[int]:
-        """Anchors per cell, A, of each level."""
-        return [len(anchors) for anchors in self._cell_anchors()]
-
     def forward(self, features: Sequence[Tensor]) -> list[Boxes]:
         """Per feature map (N, C, H, W) its H * W * A anchors, row by row, A at each cell."""
         levels = []
-        for feature, stride, base in zip(features, self.strides, self._cell_anchors(), strict=True):
-            height, width = feature.shape[-2:]
-            shift = self.offset * stride
-            ys = torch.arange(height, dtype=torch.float32, device=base.device) * stride + shift
-            xs = torch.arange(width, dtype=torch.float32, device=base.device) * stride + shift
+        for feature, stride, base in zip(features, self.strides, self.cell_anchors(), strict=True):
+            xs, ys = self.centers(feature, stride, base.device)
             grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
             shifts = torch.stack((grid_x, grid_y, grid_x, grid_y), dim=-1).reshape(-1, 1, 4)
             levels.append(Boxes((shifts + base).reshape(-1, 4)))

@@ -7,18 +7,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.config import Config
 from models.configurable import configurable
-from models.errors import ConfigError
 from models.layers import ShapeSpec
-from models.proposals.anchor_generator import ANCHOR_GENERATOR_REGISTRY, _per_level
+from models.proposals.anchor_generator import (
+    ANCHOR_GENERATOR_REGISTRY,
+    GridAnchorGenerator,
+    _per_level,
+)
 from models.structures import RotatedBoxes
 
 
 @ANCHOR_GENERATOR_REGISTRY.register()
-class RotatedAnchorGenerator(nn.Module):
+class RotatedAnchorGenerator(GridAnchorGenerator):
     """Anchors (x_ctr, y_ctr, w, h, angle) (Ma et al. 2018, RRPN).
 
     Args:
@@ -41,14 +44,7 @@ class RotatedAnchorGenerator(nn.Module):
         strides: Sequence[int],
         offset: float = 0.5,
     ) -> None:
-        super().__init__()
-        if not 0.0 <= offset < 1.0:
-            raise ConfigError(
-                f"MODEL.ANCHOR_GENERATOR.OFFSET is {offset}; it lies in [0, 1).",
-                key="MODEL.ANCHOR_GENERATOR.OFFSET",
-            )
-        self.strides = list(strides)
-        self.offset = offset
+        super().__init__(strides=strides, offset=offset)
         levels = zip(
             _per_level(sizes, len(self.strides), "MODEL.ANCHOR_GENERATOR.SIZES"),
             _per_level(aspect_ratios, len(self.strides), "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"),
@@ -83,23 +79,12 @@ class RotatedAnchorGenerator(nn.Module):
                 anchors.extend([0.0, 0.0, width, ratio * width, angle] for angle in angles)
         return torch.tensor(anchors, dtype=torch.float32).reshape(-1, 5)
 
-    def _cell_anchors(self) -> list[Tensor]:
-        return [getattr(self, f"cell_anchors_{level}") for level in range(len(self.strides))]
-
-    @property
-    def num_anchors(self) -> list[int]:
-        """Anchors per cell, A, of each level."""
-        return [len(anchors) for anchors in self._cell_anchors()]
-
     def forward(self, features: Sequence[Tensor]) -> list[RotatedBoxes]:
         """Per feature map (N, C, H, W) its H * W * A anchors, row by row, A at each cell."""
         levels = []
-        for feature, stride, base in zip(features, self.strides, self._cell_anchors(), strict=True):
-            height, width = feature.shape[-2:]
-            shift = self.offset * stride
-            ys = torch.arange(height, dtype=torch.float32, device=base.device) * stride + shift
-            xs = torch.arange(width, dtype=torch.float32, device=base.device) * stride + shift
-            anchors = base.repeat(height, width, 1, 1)
+        for feature, stride, base in zip(features, self.strides, self.cell_anchors(), strict=True):
+            xs, ys = self.centers(feature, stride, base.device)
+            anchors = base.repeat(len(ys), len(xs), 1, 1)
             anchors[..., 0] += xs[None, :, None]
             anchors[..., 1] += ys[:, None, None]
             levels.append(RotatedBoxes(anchors.reshape(-1, 5)))

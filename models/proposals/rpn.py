@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -136,6 +136,9 @@ class RPN(nn.Module):
         smooth_l1_beta: where smooth L1 turns from a parabola into a line; 0 is plain L1.
     """
 
+    find_top_proposals: Callable[..., list[Instances]] = staticmethod(find_top_rpn_proposals)
+    """What turns scored anchors into proposals; a subclass for other boxes has its own."""
+
     @configurable
     def __init__(
         self,
@@ -251,7 +254,7 @@ class RPN(nn.Module):
     ) -> list[Instances]:
         """See :func:`find_top_rpn_proposals`; no gradient flows through the proposals."""
         with torch.no_grad():
-            return find_top_rpn_proposals(
+            return self.find_top_proposals(
                 anchors,
                 pred_objectness_logits,
                 pred_anchor_deltas,

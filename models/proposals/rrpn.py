@@ -83,6 +83,8 @@ class RRPN(RPN):
     boxes (``MODEL.RPN.BBOX_REG_WEIGHTS`` of length 5). ``anchor_boundary_thresh`` must be negative.
     """
 
+    find_top_proposals = staticmethod(find_top_rrpn_proposals)
+
     @configurable
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -112,24 +114,3 @@ class RRPN(RPN):
                 key="MODEL.ANCHOR_GENERATOR.NAME",
             )
         return {**keywords, "box2box_transform": Box2BoxTransformRotated(weights)}
-
-    def predict_proposals(
-        self,
-        anchors: Sequence[Any],
-        pred_objectness_logits: Sequence[Tensor],
-        pred_anchor_deltas: Sequence[Tensor],
-        image_sizes: Sequence[tuple[int, int]],
-    ) -> list[Instances]:
-        """See :func:`find_top_rrpn_proposals`; no gradient flows through the proposals."""
-        with torch.no_grad():
-            return find_top_rrpn_proposals(
-                anchors,
-                pred_objectness_logits,
-                pred_anchor_deltas,
-                image_sizes,
-                box2box_transform=self.box2box_transform,
-                nms_thresh=self.nms_thresh,
-                pre_nms_topk=self.pre_nms_topk[self.training],
-                post_nms_topk=self.post_nms_topk[self.training],
-                min_box_size=self.min_box_size,
-            )

@@ -26,7 +26,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         settings = Settings(
             _cli_parse_args=list(map(_kebab, arguments)), _cli_prog_name="detserve serve"
-        )  # type: ignore[call-arg]
+        )  # type: ignore[call-arg]  # of pydantic-settings, unknown to its types
     except ValidationError as error:
         for problem in error.errors(include_url=False):
             field = ".".join(map(str, problem["loc"]))

@@ -388,7 +388,7 @@ class Scheduler:
         """A broken observer must not cost anybody an answer."""
         try:
             tell(self._observer)
-        except Exception:
+        except Exception:  # see above
             logger.exception("the observer of batches failed")
 
 

@@ -188,7 +188,7 @@ class Repository:
             )
         try:
             source = choose(model.source)
-        except BaseException:
+        except BaseException:  # nobody else lets go of the lock
             model.reloading.release()
             raise
         job = ReloadJob(uuid.uuid4().hex, model.name, previous_version=model.current.label)
@@ -222,7 +222,7 @@ class Repository:
             with _phase(job, "drain"):
                 self._retire(old, job)
             state = "succeeded"
-        except Exception as error:
+        except Exception as error:  # the job tells it; this thread has no caller
             job.error = _refusal(error)
         finally:
             # Whoever sees that the job has ended may begin the next, and finds it counted.
@@ -237,7 +237,7 @@ class Repository:
         """Check on the model thread; a detector that is refused gives its memory back."""
         try:
             self._scheduler.call(lambda: check(detector)).result()
-        except Exception:
+        except Exception:  # whatever it was, the refused detector gives its memory back
             self._scheduler.call(detector.close)
             raise
 
@@ -305,7 +305,7 @@ def check(detector: Detector) -> None:
         whole = np.array([[0, 0, side, side]], dtype=np.float32)
         proposals = whole if detector.description.takes_proposals else None
         prediction = detector.infer([detector.prepare(noise, proposals=proposals)])[0]
-    except Exception as error:
+    except Exception as error:  # whatever a model that does not work raises
         logger.error("the self-check failed", exc_info=error)
         raise ModelError(
             f"The model failed its self-check: {type(error).__name__} on a test picture. "

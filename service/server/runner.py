@@ -79,7 +79,7 @@ def serve(
         server_header=False,
         # Off: the true client is the peer; a header that anybody can send does not change it.
         proxy_headers=False,
-        timeout_keep_alive=keep_alive_s,  # type: ignore[arg-type]
+        timeout_keep_alive=keep_alive_s,  # type: ignore[arg-type]  # fractions work too
     )
     server = DrainingServer(
         config,
@@ -160,7 +160,7 @@ class DrainingServer(uvicorn.Server):
         if self._on_drain is not None:
             try:
                 self._on_drain()
-            except Exception:
+            except Exception:  # a foreign callback must not stop the stop
                 logger.exception("The drain callback failed; draining all the same")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -258,8 +258,8 @@ async def test_other_scopes_pass_untouched() -> None:
     observed = Observed()
     await RequestContextMiddleware(app, observe=observed.records.append)(
         {"type": "lifespan"},
-        None,  # type: ignore[arg-type]
-        None,  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]  # not reached
+        None,  # type: ignore[arg-type]  # not reached
     )
     assert seen == ["lifespan"]
     assert observed.records == []

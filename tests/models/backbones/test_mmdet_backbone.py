@@ -152,7 +152,7 @@ def test_a_config_is_built_by_mmdetection(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_something_else_is_an_error() -> None:
     with pytest.raises(ConfigError, match="a config of mmdetection, not a str"):
-        MMDetBackbone("resnet18", output_shapes=two_shapes())  # type: ignore[arg-type]
+        MMDetBackbone("resnet18", output_shapes=two_shapes())  # type: ignore[arg-type]  # the wrong type is the test
 
 
 def test_a_foreign_backbone_carries_an_rcnn(cfg: Config, shapes_picture: Any) -> None:

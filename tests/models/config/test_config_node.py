@@ -58,7 +58,7 @@ def test_nothing_can_be_set_or_deleted(cfg: Config) -> None:
     with pytest.raises(AttributeError, match="frozen"):
         del cfg.MODEL.MASK_ON
     with pytest.raises(TypeError):
-        cfg["VERSION"] = 1  # type: ignore[index]
+        cfg["VERSION"] = 1  # type: ignore[index]  # a Config is read-only: that is the test
 
 
 def test_a_list_that_was_read_is_the_readers_own(cfg: Config) -> None:

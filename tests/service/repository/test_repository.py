@@ -333,7 +333,7 @@ def test_the_old_version_is_closed_only_when_its_last_request_has_ended(house: H
         ready.set()
         return wait_unused(timeout)
 
-    old.wait_unused = waiting  # type: ignore[method-assign]
+    old.wait_unused = waiting  # type: ignore[method-assign]  # tells when the drain begins
     job = house.repository.start_reload(house.model, lambda _: OTHER)
     assert ready.wait(PATIENCE_S)
     assert (job.phase, job.version, house.first.closed) == ("drain", "2", 0)
