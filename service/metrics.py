@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 import torch
 import torchvision
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -56,8 +63,9 @@ OUTCOMES = (
 )  # fmt: skip
 RETIRED_KEPT = 100
 RELOAD_OUTCOMES = ("swapped", "load_failed", "validation_failed")
+DEVIATIONS = ("score", "box_px", "pixels")
 STAGES = ("decode", "inference", "encode")
-DISPATCH_REASONS = ("full", "timeout", "idle", "pixels")
+DISPATCH_REASONS = ("full", "timeout", "idle", "pixels", "memory", "views", "split")
 
 
 class Metrics:
@@ -134,6 +142,21 @@ class Metrics:
         self.batch_dispatch = counter(
             "batch_dispatch_total", "Batches, by why they left.", "model", "reason"
         )
+        self.batch_images = counter(
+            "batch_images_total", "Images, by why their batch left.", "model", "reason"
+        )
+        self.memory_cap_images = gauge(
+            "batch_memory_cap_images",
+            "Images that a batch may hold since the device ran out of memory; 0: no such cap.",
+            "model",
+            "version",
+        )
+        self.memory_cap_pixels = gauge(
+            "batch_memory_cap_pixels",
+            "Padded pixels that a batch may hold since then, if it has more images; 0: no such cap.",
+            "model",
+            "version",
+        )
         self.detections = histogram(
             "detections_per_image",
             "Instances that the model found.",
@@ -147,6 +170,11 @@ class Metrics:
         self.model_info = gauge(
             "model_info", "The version that answers, always 1.",
             "model", "version", "arch", "weights_sha12", "dtype", "device",
+        )  # fmt: skip
+        self.execution_deviation = gauge(
+            "execution_deviation",
+            "Worst difference of the execution mode from the reference, on probe pictures at load.",
+            "model", "version", "quantity",
         )  # fmt: skip
         self.model_ready = gauge(
             "model_ready", "1 for the version that answers.", "model", "version"
@@ -172,6 +200,8 @@ class Metrics:
             "model",
         )
         self.registry.register(_GpuMemory())
+        # CPU time, memory and open files of the process, under Prometheus' own names; Linux only.
+        ProcessCollector(registry=self.registry)
         self._retired: deque[tuple[str, str]] = deque()
         self._info_labels: dict[tuple[str, str], tuple[str, ...]] = {}
 
@@ -188,6 +218,7 @@ class Metrics:
             self.stage_seconds.labels(model, stage)
         for reason in DISPATCH_REASONS:
             self.batch_dispatch.labels(model, reason)
+            self.batch_images.labels(model, reason)
         for outcome in RELOAD_OUTCOMES:
             self.reloads.labels(model, outcome)
         for action in ("split", "rejected"):
@@ -198,6 +229,7 @@ class Metrics:
         self.batch_size.labels(batch.model).observe(batch.size)
         self.batch_padding.labels(batch.model).observe(batch.padding_ratio)
         self.batch_dispatch.labels(batch.model, batch.reason).inc()
+        self.batch_images.labels(batch.model, batch.reason).inc(batch.size)
         self.stage_seconds.labels(batch.model, "inference").observe(batch.inference_s)
         for wait in batch.queue_s:
             self.queue_wait.labels(batch.model).observe(wait)
@@ -205,6 +237,11 @@ class Metrics:
     def out_of_memory(self, model: str, action: str) -> None:
         """The device ran out of memory."""
         self.oom.labels(model, action).inc()
+
+    def memory_cap(self, model: str, version: str, images: int, pixels: int) -> None:
+        """Batches of a version are capped since one ran out of memory; 0 and 0: no longer."""
+        self.memory_cap_images.labels(model, version).set(images)
+        self.memory_cap_pixels.labels(model, version).set(pixels)
 
     def version_ready(self, version: ModelVersion) -> None:
         """``version`` takes traffic; the one before no longer does."""
@@ -218,9 +255,13 @@ class Metrics:
         )  # fmt: skip
         self._info_labels[key] = labels
         self.model_info.labels(*labels).set(1)
+        deviation = description.execution.get("deviation") or {}
+        for quantity in DEVIATIONS:
+            self.execution_deviation.labels(*key, quantity).set(deviation.get(quantity, 0))
         self.model_ready.labels(*key).set(1)
         self.model_loaded.labels(*key).set(version.loaded_at)
         self.model_inflight.labels(*key).set_function(lambda: float(version.leases))
+        self.memory_cap(*key, images=0, pixels=0)
         self.detections.labels(*key)
         self.scores.labels(*key)
         for outcome in OUTCOMES:
@@ -239,10 +280,14 @@ class Metrics:
             self.model_ready,
             self.model_loaded,
             self.model_inflight,
+            self.memory_cap_images,
+            self.memory_cap_pixels,
             self.detections,
             self.scores,
         ):
             metric.remove(*key)
+        for quantity in DEVIATIONS:
+            self.execution_deviation.remove(*key, quantity)
         self._retired.append(key)
         if len(self._retired) > RETIRED_KEPT:
             oldest = self._retired.popleft()
@@ -265,7 +310,10 @@ class Metrics:
 
 
 class _GpuMemory(Collector):
-    """Memory of each GPU, read at the scrape; nothing before the process has touched one."""
+    """Memory of each GPU, read at the scrape; nothing before the process has touched one.
+
+    A device that is lost tells nothing; the other metrics must come all the same.
+    """
 
     def collect(self) -> Iterable[Metric]:
         family = GaugeMetricFamily(
@@ -275,7 +323,10 @@ class _GpuMemory(Collector):
         )
         if torch.cuda.is_available() and torch.cuda.memory_reserved() > 0:
             for index in range(torch.cuda.device_count()):
-                free, total = torch.cuda.mem_get_info(index)
+                try:
+                    free, total = torch.cuda.mem_get_info(index)
+                except RuntimeError:
+                    break
                 for kind, value in (
                     ("allocated", torch.cuda.memory_allocated(index)),
                     ("reserved", torch.cuda.memory_reserved(index)),

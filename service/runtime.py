@@ -14,6 +14,7 @@ from service.inference.pipeline import Pipeline
 from service.inference.scheduler import Scheduler
 from service.inference.threads import Workers, divide_cores
 from service.inference.torch_detector import load_torch_detector
+from service.inference.work import server_failed
 from service.metrics import Metrics
 from service.plugins import import_plugins
 from service.repository.repository import Loader, ModelSource, Repository
@@ -79,6 +80,8 @@ class Runtime:
             labels=source.labels,
             device=str(self.device),
             root=source.root,
+            mode=self.settings.mode,
+            resize=self.settings.resize,
         )
 
     @property
@@ -111,20 +114,27 @@ class Runtime:
         """Why traffic should go elsewhere; None when it may come."""
         if self.draining:
             return "the server is draining"
-        if not self.scheduler.alive:
-            return "the model's thread has died"
+        failure = self.failure_reason()
+        if failure is not None:
+            return failure
         if not self.repository:
             return "no model is loaded yet"
         if self.scheduler.busy_for() > STALLED_AFTER_S:
             return f"the model has been busy with one batch for over {STALLED_AFTER_S:.0f} s"
         return None
 
+    def failure_reason(self) -> str | None:
+        """Why this process can serve no model any more and has to start anew; None when it can."""
+        if self.scheduler.failure is not None:
+            return self.scheduler.failure
+        return None if self.scheduler.alive else "the model's thread has ended"
+
     def require_ready(self) -> None:
         """Raise :class:`Unavailable` when no prediction can be made."""
+        if self.scheduler.failure is not None:
+            raise server_failed(self.scheduler.failure)
         if not self.scheduler.alive:
-            raise Unavailable(
-                "not_ready", "The model's thread has died; the server must be restarted."
-            )
+            raise Unavailable("not_ready", "The model's thread has ended. Try another replica.")
 
     def close(self) -> None:
         """Stop the threads."""

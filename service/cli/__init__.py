@@ -1,4 +1,4 @@
-"""The command line: ``detserve`` with ``serve``, ``predict``, ``download`` and ``inspect``."""
+"""The command line: ``detserve`` with ``serve``, ``predict``, ``download``, ``inspect`` and ``bench``."""
 
 from service.cli.main import main
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from models.errors import ModelError
+from service.allocator import keep_large_buffers
 from service.app import create_app
 from service.logging import configure_logging
 from service.runtime import Runtime
@@ -44,6 +45,7 @@ def run(arguments: Sequence[str]) -> int:
         )
         return 2
     configure_logging(settings.log_level, json=settings.log_json)
+    keep_large_buffers()
     if settings.model_root is not None and not settings.model_root.is_dir():
         _complain(f"--model-root: there is no folder {settings.model_root}.")
         return 2
@@ -73,11 +75,13 @@ def run(arguments: Sequence[str]) -> int:
         on_drain=drain,
         on_refused=runtime.metrics.request_refused,
         ready_banner=lambda address: _banner(address, runtime),
+        failure=runtime.failure_reason,
     )
     runtime.close()
-    if runtime.scheduler.alive:
-        # The model is in the middle of a batch that nobody waits for any more. Taking the interpreter
-        # down around a running kernel crashes; the process has nothing else to lose.
+    if runtime.scheduler.alive or runtime.scheduler.failure is not None:
+        # The model is in the middle of a batch that nobody waits for any more, or the device is lost.
+        # Taking the interpreter down around a running kernel, or freeing what a lost device holds,
+        # crashes; the process has nothing else to lose.
         logging.shutdown()
         sys.stderr.flush()
         os._exit(code)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models.structures import Instances
 from models.transforms import resized_size
+from models.wanted import EVERYTHING, Wanted
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class ModelDescription:
         max_detections: instances per image at most.
         input_format: channel order that the model was trained on.
         min_size, max_size: shorter side after the resize, and the bound of the longer one.
-        device, precision: where and in which number format it runs.
+        device: where it runs.
+        precision: the number format of backbone and heads.
+        execution: how it runs and how far that changes answers, as data; see
+            :class:`models.execution.ExecutionPlan`.
         weights_file, weights_sha256, config_file: what it was loaded from.
         load_report: what the strict load found, as data.
         outputs, box_mode, score_threshold_key, max_detections_key, takes_proposals: see
@@ -60,6 +64,7 @@ class ModelDescription:
     weights_sha256: str
     config_file: str
     load_report: dict[str, Any] = field(default_factory=dict)
+    execution: dict[str, Any] = field(default_factory=dict)
     outputs: tuple[str, ...] = ("instances", "masks")
     box_mode: str = "XYXY_ABS"
     score_threshold_key: str = "MODEL.ROI_HEADS.SCORE_THRESH_TEST"
@@ -99,16 +104,20 @@ class Prediction:
         proposals: ``proposal_boxes`` and ``objectness_logits``, best first.
         sem_seg: (H, W) int16, the class of each pixel.
         panoptic_seg: (H, W) int32 segment of each pixel, 0 is none, and what the segments are.
+        found_scores: scores of all instances that the model found, where not all were wanted.
     """
 
     instances: Instances | None = None
     proposals: Instances | None = None
     sem_seg: Tensor | None = None
     panoptic_seg: tuple[Tensor, list[dict[str, Any]]] | None = None
+    found_scores: Tensor | None = None
 
     @property
     def scores(self) -> Tensor:
-        """Scores of the instances, (R,); none without instances."""
+        """Scores of all instances that the model found, (R,); none without instances."""
+        if self.found_scores is not None:
+            return self.found_scores
         return torch.zeros(0) if self.instances is None else self.instances.scores
 
 
@@ -117,13 +126,17 @@ class PreparedImage:
     """An image ready to run.
 
     Attributes:
-        tensor: (3, H', W') uint8, resized, channels in the model's order.
+        tensor: (3, H', W') uint8, resized, channels in the model's order; with ``resize_to`` the picture
+            as it came, RGB, and the model's device does that.
         height, width: of the picture as a viewer shows it; the answer is in its pixels.
         padded_size: (height, width) of the batch it runs in; only equal ones share a batch.
         recipe: what of the model the preparation depended on; a version with another recipe needs
             the image prepared anew.
         views: of test-time augmentation; () is without.
         proposals: (P, 4) boxes in pixels of ``tensor``, for a model that takes them.
+        wanted: what of the answer the request will use; the rest need not be computed. Images that
+            want different things share a batch.
+        resize_to: (height, width) that the device brings ``tensor`` to; None: it is there.
     """
 
     tensor: Tensor
@@ -133,6 +146,13 @@ class PreparedImage:
     recipe: Hashable
     views: tuple[dict[str, Any], ...] = ()
     proposals: Tensor | None = None
+    wanted: Wanted = EVERYTHING
+    resize_to: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) that the model sees, without padding."""
+        return self.resize_to or (self.tensor.shape[-2], self.tensor.shape[-1])
 
     @property
     def padded_pixels(self) -> int:
@@ -187,3 +207,11 @@ class Detector(Protocol):
 
     def close(self) -> int:
         """Free the model's memory; how many bytes that were."""
+
+
+@runtime_checkable
+class WarmsUp(Protocol):
+    """A detector that is slow with what it meets for the first time, and can meet it beforehand."""
+
+    def warm_up(self) -> None:
+        """Run what will come; on the model's thread, before any traffic."""

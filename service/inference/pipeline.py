@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import logging
 import threading
@@ -15,6 +16,7 @@ import numpy as np
 
 from service.encoding.instances import Selection, encode_prediction
 from service.errors import ApiError, DeadlineMissed, InternalError, TooLarge
+from service.image_metrics import ImageMetrics
 from service.images import ImageLimits, decode_image
 from service.inference.detector import ModelDescription, PreparedImage
 from service.inference.scheduler import Scheduler
@@ -90,7 +92,7 @@ class Pipeline:
         self._limits = limits
         self._max_request_pixels = max_request_pixels
         self._max_tta_pixels = max_tta_pixels
-        self._metrics = metrics
+        self._metrics = ImageMetrics(metrics)
 
     async def predict(
         self,
@@ -109,12 +111,12 @@ class Pipeline:
         share = RequestShare(workers=self._workers.threads, max_pixels=self._max_request_pixels)
         try:
             async with asyncio.timeout(timeout_s) as deadline:
-                return await asyncio.gather(
-                    *(
-                        self._predict_one(upload, index, model, options, lease, share, deadline)
-                        for index, upload in enumerate(uploads)
-                    )
-                )
+                works = [
+                    self._predict_one(upload, index, model, options, lease, share, deadline)
+                    for index, upload in enumerate(uploads)
+                ]
+                # One image alone needs no task beside the request's own.
+                return [await works[0]] if len(works) == 1 else await asyncio.gather(*works)
         except TimeoutError:
             raise DeadlineMissed(
                 "deadline_missed",
@@ -151,7 +153,7 @@ class Pipeline:
 
     def _count(self, model: ServedModel, lease: RequestLease, outcome: str) -> None:
         version = lease.version or model.current
-        self._metrics.predictions.labels(model.name, version.label, outcome).inc()
+        self._metrics.of(version).outcomes[outcome].inc()
 
     async def _run(
         self,
@@ -175,17 +177,13 @@ class Pipeline:
             except StalePreparation as stale:
                 prepared, again_s = await self._workers.run(prepare, stale.version)
                 decode_s += again_s
-        encoded, encode_s = await self._workers.run(_encode, inference, options)
+        encoded, encode_s = await self._workers.finish(_encode, inference, options)
         version = inference.version
-        stage = self._metrics.stage_seconds
-        stage.labels(model.name, "decode").observe(decode_s)
-        stage.labels(model.name, "encode").observe(encode_s)
+        series = self._metrics.of(version)
+        series.decode.observe(decode_s)
+        series.encode.observe(encode_s)
         if inference.prediction.instances is not None:
-            found = inference.prediction.scores.tolist()
-            self._metrics.detections.labels(model.name, version.label).observe(len(found))
-            scores = self._metrics.scores.labels(model.name, version.label)
-            for score in found:
-                scores.observe(score)
+            series.found(inference.prediction.scores.tolist())
         return ImageAnswer(
             upload.name,
             width=prepared.width,
@@ -228,6 +226,7 @@ class Pipeline:
         if options.proposals is not None:
             proposals = np.array(options.proposals[index], dtype=np.float32).reshape(-1, 4)
         prepared = version.detector.prepare(pixels, tta=selection.tta, proposals=proposals)
+        prepared = dataclasses.replace(prepared, wanted=selection.wanted)
         return prepared, time.monotonic() - started
 
 

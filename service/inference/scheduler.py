@@ -1,50 +1,46 @@
 """The queue in front of the models, and the one long-lived thread that runs them.
 
 Batches hold images of one model and one padded size, so an answer never depends on who shares its
-batch. Arrival order is kept: the oldest image decides what runs next, and those like it go along.
-An idle model never waits (unless ``max_wait`` says so), batches form while it is busy.
+batch. An idle model never waits (unless ``max_wait`` says so), batches form while it is busy. What
+goes next :mod:`service.inference.queue` says; how it runs, :mod:`service.inference.execution`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
-import functools
-import itertools
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import torch
-
-from service.errors import (
-    ApiError,
-    InternalError,
-    OutOfDeviceMemory,
-    QueueFull,
-    TooLarge,
-    Unavailable,
-)
-from service.inference.detector import Prediction, PreparedImage
+from service.errors import QueueFull, TooLarge
+from service.inference.detector import PreparedImage
+from service.inference.device_errors import DeviceLost
+from service.inference.execution import BatchRunner
+from service.inference.memory_caps import Cap, MemoryCaps
+from service.inference.queue import Queue
+from service.inference.threads import use_cores
+from service.inference.turns import Turns
 from service.inference.work import (
     Abandoned,
-    BatchRecord,
+    Batch,
+    Call,
     CurrentVersion,
+    GuardedObserver,
     Inference,
     SchedulerObserver,
-    StalePreparation,
     WorkItem,
+    draining,
+    server_failed,
 )
 from service.repository.version import ModelVersion, RequestLease
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-
-OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 
 
 class Scheduler:
@@ -69,18 +65,25 @@ class Scheduler:
         model_threads: int,
         observer: SchedulerObserver,
     ) -> None:
-        self._max_batch_size = max_batch_size
-        self._max_batch_pixels = max_batch_pixels
-        self._max_wait_s = max_wait_s
         self._max_queue = max_queue
-        self._observer = observer
+        self._observer = GuardedObserver(observer)
         self._model_threads = model_threads
         self._condition = threading.Condition()
-        self._items: collections.deque[WorkItem] = collections.deque()
-        self._calls: collections.deque[Callable[[], None]] = collections.deque()
+        caps = MemoryCaps(max_batch_size=max_batch_size, changed=self._tell_cap)
+        self._turns = Turns()
+        self._queue = Queue(
+            max_batch_size=max_batch_size,
+            max_batch_pixels=max_batch_pixels,
+            max_wait_s=max_wait_s,
+            caps=caps,
+            turns=self._turns,
+        )
+        self._runner = BatchRunner(caps=caps, observer=self._observer)
+        self._calls: collections.deque[Call[Any]] = collections.deque()
         self._reserved = 0
         self._seconds_per_image = 0.0
         self._stopping = False
+        self._failure: str | None = None
         self._busy_since: float | None = None
         self._heartbeat = time.time()
         self._thread = threading.Thread(target=self._run_forever, name="model", daemon=True)
@@ -96,13 +99,14 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Images in the queue."""
-        return len(self._items)
+        with self._condition:
+            return len(self._queue)
 
     @property
     def waiting_bytes(self) -> int:
         """Bytes of the prepared images in the queue."""
         with self._condition:
-            return sum(item.image.nbytes for item in self._items)
+            return self._queue.nbytes
 
     def reserve(self, images: int) -> None:
         """Take places for ``images`` images; give them back with :meth:`unreserve`.
@@ -119,17 +123,22 @@ class Scheduler:
                 limit=self._max_queue,
                 value=images,
             )
-        if self._reserved + images > self._max_queue:
-            retry_after = max(1, math.ceil(self._reserved * self._seconds_per_image))
-            raise QueueFull(
-                "queue_full",
-                f"The server is busy with {self._reserved} images and takes {self._max_queue} at most. "
-                f"Try again in {retry_after} s.",
-                retry_after=retry_after,
-                queued=self._reserved,
-                capacity=self._max_queue,
-            )
+        self.require_room(images)
         self._reserved += images
+
+    def require_room(self, images: int = 1) -> None:
+        """Raise :class:`QueueFull` if there is no room for ``images`` images now."""
+        if self._reserved + images <= self._max_queue:
+            return
+        retry_after = max(1, math.ceil(self._reserved * self._seconds_per_image))
+        raise QueueFull(
+            "queue_full",
+            f"The server is busy with {self._reserved} images and takes {self._max_queue} at most. "
+            f"Try again in {retry_after} s.",
+            retry_after=retry_after,
+            queued=self._reserved,
+            capacity=self._max_queue,
+        )
 
     def unreserve(self, images: int) -> None:
         """Give places back."""
@@ -147,30 +156,29 @@ class Scheduler:
         loop = asyncio.get_running_loop()
         item = WorkItem(model, image, lease, loop, loop.create_future())
         with self._condition:
-            if self._stopping:
-                raise Unavailable("draining", "The server is shutting down. Try another replica.")
-            self._items.append(item)
+            self._check_open()
+            self._queue.put(item)
             self._condition.notify()
         return await item.future
 
     def call(self, function: Callable[[], T]) -> Future[T]:
-        """Run ``function`` on the model thread between two batches."""
-        future: Future[T] = Future()
+        """Run ``function`` on the model thread between two batches.
 
-        def run() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(function())
-            except BaseException as error:  # it belongs to whoever waits for the future
-                future.set_exception(error)
-
+        Raises:
+            ApiError: the server is stopping, or can run nothing any more.
+        """
+        call = Call(function)
         with self._condition:
-            if self._stopping or not self.alive:
-                raise Unavailable("draining", "The server is shutting down. Try another replica.")
-            self._calls.append(run)
+            self._check_open()
+            self._calls.append(call)
             self._condition.notify()
-        return future
+        return call.future
+
+    def _check_open(self) -> None:
+        if self._failure is not None:
+            raise server_failed(self._failure)
+        if self._stopping:
+            raise draining()
 
     # --- health -------------------------------------------------------------------------------
 
@@ -178,6 +186,11 @@ class Scheduler:
     def alive(self) -> bool:
         """Whether the model thread runs."""
         return self._thread.is_alive()
+
+    @property
+    def failure(self) -> str | None:
+        """Why no model can run any more, whatever comes; None while the thread does its work."""
+        return self._failure
 
     @property
     def heartbeat(self) -> float:
@@ -193,206 +206,99 @@ class Scheduler:
         """Refuse what waits and end the thread behind the running batch."""
         with self._condition:
             self._stopping = True
-            items, self._items = self._items, collections.deque()
+            items = self._queue.clear()
             self._condition.notify_all()
         for item in items:
-            item.resolve(
-                Unavailable("draining", "The server is shutting down. Try another replica.")
-            )
+            item.resolve(draining())
         self._thread.join(timeout)
 
     # --- the model thread ---------------------------------------------------------------------
 
     def _run_forever(self) -> None:
-        torch.set_num_threads(self._model_threads)
-        while True:
-            work = self._next()
-            if work is None:
-                return
-            self._busy_since = time.monotonic()
-            try:
-                work()
-            except Exception:  # a defect of ours: it must not end the thread that all depend on
-                logger.exception("the model thread met an unexpected error")
+        use_cores(self._model_threads)
+        failure: str | None = "the model's thread has died"  # unless it ends in another way
+        try:
+            while (work := self._next()) is not None:
+                self._busy_since = time.monotonic()
+                try:
+                    work()
+                except DeviceLost:
+                    raise
+                except Exception:  # a defect of ours: it must not end the thread that all depend on
+                    logger.exception("the model thread met an unexpected error")
+                self._busy_since = None
+                self._heartbeat = time.time()
+            failure = None
+        except DeviceLost as lost:
+            failure = str(lost)
+            logger.critical("Nothing can run any more: %s", failure, exc_info=lost)
+        finally:
             self._busy_since = None
-            self._heartbeat = time.time()
+            if failure is not None:
+                self._fail(failure)
+
+    def _fail(self, failure: str) -> None:
+        """Refuse what waits and whatever comes."""
+        with self._condition:
+            self._failure = failure
+            items = self._queue.clear()
+            calls, self._calls = self._calls, collections.deque()
+        for item in items:
+            item.resolve(server_failed(failure))
+        for call in calls:
+            call.refuse(server_failed(failure))
 
     def _next(self) -> Callable[[], None] | None:
         """Block until there is a batch or a call; None when stopping."""
         with self._condition:
             while True:
                 self._heartbeat = time.time()
-                if self._calls:
-                    return self._calls.popleft()
-                if self._stopping:
-                    return None
-                self._items = collections.deque(i for i in self._items if not i.future.done())
-                if not self._items:
-                    self._condition.wait(timeout=1.0)
-                    continue
-                try:
-                    version, batch, reason = self._gather(self._items)
-                except Exception as error:  # a defect of ours: the thread must go on
-                    logger.error("a batch could not be gathered", exc_info=error)
-                    self._items.popleft().resolve(_inference_failed())
-                    continue
-                if reason == "idle" and self._max_wait_s > 0:
-                    rest = self._items[0].enqueued_at + self._max_wait_s - time.monotonic()
-                    if rest > 0:
-                        self._condition.wait(timeout=min(rest, 1.0))
-                        continue
-                    reason = "timeout"
-                return self._take(version, batch, reason)
+                work = self._take(between=False)
+                if work is not None or self._stopping:
+                    return work
+                due_at = self._queue.due_at
+                wait_s = 1.0 if due_at is None else due_at - time.monotonic()
+                self._condition.wait(timeout=min(max(wait_s, 0.0), 1.0))
 
-    def _take(
-        self, version: ModelVersion, batch: list[WorkItem], reason: str
-    ) -> Callable[[], None]:
-        """Take ``batch`` out of the queue; the work of running it."""
-        taken = set(map(id, batch))
-        self._items = collections.deque(i for i in self._items if id(i) not in taken)
-        return lambda: self._run_batch(version, batch, reason)
+    def _take(self, *, between: bool) -> Callable[[], None] | None:
+        """The next call or batch, out of its queue; ``between`` as in :meth:`Queue.take`."""
+        if self._calls:
+            call = self._calls.popleft()
+            return lambda: self._run_call(call)
+        batch = None if self._stopping else self._queue.take(between=between)
+        return None if batch is None else lambda: self._run_batch(batch)
 
-    def _pause(self, batch: list[WorkItem]) -> None:
+    def _run_call(self, call: Call[Any]) -> None:
+        with self._turns.of(None):
+            call.run()
+
+    def _run_batch(self, batch: Batch) -> None:
+        with self._turns.of(batch.model) as turn:
+            predicted = self._runner.run(batch, self._pause)
+        if predicted:
+            # A moving average over about the last ten batches, for Retry-After.
+            change = turn.seconds / predicted - self._seconds_per_image
+            self._seconds_per_image += change * (0.1 if self._seconds_per_image else 1.0)
+
+    def _pause(self, running: list[WorkItem]) -> None:
         """Between two parts of a long inference: end it if nobody waits, else let others run.
 
         Raises:
-            Abandoned: all of the batch's requests have ended, or the server stops.
+            Abandoned: all of the images' requests have ended, or the server stops.
+            DeviceLost: what ran in between lost it.
         """
         if self._stopping:
-            for item in batch:
-                item.resolve(
-                    Unavailable("draining", "The server is shutting down. Try another replica.")
-                )
-        if self._stopping or all(item.future.done() for item in batch):
+            for item in running:
+                item.resolve(draining())
+        if self._stopping or all(item.future.done() for item in running):
             raise Abandoned
-        work = self._next_between()
+        with self._condition:
+            work = self._take(between=True)
         if work is not None:
             self._busy_since = time.monotonic()
             work()
         self._busy_since, self._heartbeat = time.monotonic(), time.time()
 
-    def _next_between(self) -> Callable[[], None] | None:
-        """The oldest work that is short; None when there is none."""
-        with self._condition:
-            if self._calls:
-                return self._calls.popleft()
-            short = [i for i in self._items if not i.future.done() and not i.image.views]
-            return self._take(*self._gather(short)) if short else None
-
-    def _gather(self, items: Sequence[WorkItem]) -> tuple[ModelVersion, list[WorkItem], str]:
-        """The oldest of ``items`` and those that can go with it; and why it is no more.
-
-        The current version is taken once, since a swap may come at any time.
-        """
-        oldest = items[0]
-        current = oldest.model.current
-        key = oldest.key(current)
-        # All are of one padded size. A single one may exceed the pixels.
-        by_pixels = max(1, self._max_batch_pixels // oldest.image.padded_pixels)
-        most = min(self._max_batch_size, by_pixels)
-        alike = (item for item in items if item.key(current) == key)
-        batch = list(itertools.islice(alike, most))
-        if len(batch) < most:
-            return key[1], batch, "idle"
-        return key[1], batch, "full" if most == self._max_batch_size else "pixels"
-
-    def _run_batch(self, version: ModelVersion, batch: list[WorkItem], reason: str) -> None:
-        try:
-            self._bind_and_infer(version, batch, reason)
-        except Exception as error:  # a defect of ours: nobody may wait for ever because of it
-            logger.error("a batch met an unexpected error", exc_info=error)
-            for item in batch:  # those that have their answer keep it
-                item.resolve(_inference_failed())
-
-    def _bind_and_infer(self, version: ModelVersion, batch: list[WorkItem], reason: str) -> None:
-        ready = []
-        for item in batch:
-            item.lease.bind(version)
-            if item.image.recipe == version.detector.recipe:
-                ready.append(item)
-            else:
-                item.resolve(StalePreparation(version))
-        if ready:
-            self._infer(version, ready, reason)
-
-    def _infer(self, version: ModelVersion, batch: list[WorkItem], reason: str) -> None:
-        """Run a batch; one that fails is halved until only what is to blame fails."""
-        started = time.monotonic()
-        results: list[Prediction] | None = None
-        try:
-            pause = functools.partial(self._pause, batch)
-            results = version.detector.infer([item.image for item in batch], pause)
-            if len(results) != len(batch):
-                raise RuntimeError(f"{len(results)} answers for {len(batch)} images")
-        except Abandoned:
-            return
-        except Exception as error:
-            if len(batch) == 1:
-                self._refuse(version, batch[0], error)
-                return
-            self._note_split(version, batch, error)
-            results = None  # it may be of the wrong length
-        if results is None:
-            # Behind the handler, since in it the traceback still holds the failed batch's tensors.
-            middle = len(batch) // 2
-            self._infer(version, batch[:middle], reason)
-            self._infer(version, batch[middle:], reason)
-            return
-        elapsed = time.monotonic() - started
-        per_image = elapsed / len(batch)
-        # A moving average over about the last ten batches, for Retry-After.
-        self._seconds_per_image += (per_image - self._seconds_per_image) * (
-            0.1 if self._seconds_per_image else 1.0
-        )
-        waits = [started - item.enqueued_at for item in batch]
-        for item, instances, wait in zip(batch, results, waits, strict=True):
-            item.resolve(Inference(instances, version, len(batch), wait, elapsed))
-        height, width = batch[0].image.padded_size
-        used = sum(item.image.tensor.shape[-2] * item.image.tensor.shape[-1] for item in batch)
-        record = BatchRecord(
-            model=version.model,
-            version=version.label,
-            size=len(batch),
-            padding_ratio=1 - used / (height * width * len(batch)),
-            reason=reason,
-            queue_s=waits,
-            inference_s=elapsed,
-        )
-        self._tell(lambda observer: observer.batch_done(record))
-
-    def _note_split(self, version: ModelVersion, batch: list[WorkItem], error: Exception) -> None:
-        """A batch of several failed."""
-        logger.warning("a batch of %d failed and is halved: %s", len(batch), type(error).__name__)
-        if isinstance(error, OUT_OF_MEMORY):
-            self._tell(lambda observer: observer.out_of_memory(version.model, "split"))
-
-    def _refuse(self, version: ModelVersion, item: WorkItem, error: Exception) -> None:
-        """Answer an image that failed alone."""
-        answer: ApiError
-        if isinstance(error, OUT_OF_MEMORY):
-            self._tell(lambda observer: observer.out_of_memory(version.model, "rejected"))
-            height, width = item.image.padded_size
-            answer = OutOfDeviceMemory(
-                "out_of_device_memory",
-                f"This image alone ({height}x{width} after the resize) does not fit the device's "
-                "memory. Lower INPUT.MAX_SIZE_TEST or use a larger device.",
-            )
-        elif isinstance(error, ApiError):
-            answer = error
-        else:
-            logger.error("inference failed on one image", exc_info=error)
-            answer = _inference_failed()
-        item.resolve(answer)
-
-    def _tell(self, tell: Callable[[SchedulerObserver], None]) -> None:
-        """A broken observer must not cost anybody an answer."""
-        try:
-            tell(self._observer)
-        except Exception:  # see above
-            logger.exception("the observer of batches failed")
-
-
-def _inference_failed() -> InternalError:
-    return InternalError(
-        "inference_failed", "The model failed on this image. The server's log has the reason."
-    )
+    def _tell_cap(self, version: ModelVersion, cap: Cap | None) -> None:
+        images, pixels = (cap.images, cap.pixels) if cap is not None else (0, 0)
+        self._observer.memory_cap(version.model, version.label, images, pixels)

@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models import Boxes, Instances, Predictor
-from models.config import Config
-from models.config.lazy import target_name
-from models.config.lazy_tags import LAZY_KEY
-from models.facts import ModelFacts, facts_of
+from models.architectures.base import DetectionModel
+from models.execution import Mode
+from models.execution.cuda_graphs import CudaGraphs
+from models.execution.cuda_warm_up import common_sizes, record_shapes
+from models.facts import facts_of
 from models.metadata import DatasetMetadata, metadata_for
+from models.predictor import Preprocessing
+from models.structures import ImageList
 from models.test_time_augmentation import DatasetMapperTTA, with_tta
+from models.transfer import to_host
+from models.transforms import resized_size
 from models.zoo import ZooModel
+from service.inference.describing import describe, flip_indices
 from service.inference.detector import ModelDescription, Prediction, PreparedImage, Views
 from service.repository.labels import ClassNames
 
+logger = logging.getLogger(__name__)
 
-def _backbone_name(cfg: Config) -> str:
-    resnets = cfg.MODEL.RESNETS
-    if "TORCHVISION" in cfg.MODEL:
-        return str(cfg.MODEL.TORCHVISION.NAME)
-    if LAZY_KEY in cfg:
-        backbone = cfg[LAZY_KEY].to_dict().get("backbone", {})
-        inner = backbone.get("bottom_up", backbone)
-        name = target_name(inner)
-        name = f"ResNet-{resnets.DEPTH}" if name == "ResNet" else name
-        return name if inner is backbone else f"{name} {target_name(backbone)}"
-    name = f"ResNet-{resnets.DEPTH}"
-    if resnets.NUM_GROUPS > 1:
-        name = f"ResNeXt-{resnets.DEPTH} {resnets.NUM_GROUPS}x{resnets.WIDTH_PER_GROUP}d"
-    return f"{name} FPN" if "fpn" in cfg.MODEL.BACKBONE.NAME else name
+LARGEST_SHRINK_ON_DEVICE = 8
+"""A picture that shrinks by more is resized by the host: its upload would cost more than that saves,
+and the GPU's antialiasing has a bound on it."""
 
 
 class TorchDetector:
@@ -52,38 +51,19 @@ class TorchDetector:
         metadata: DatasetMetadata | None = None,
     ) -> None:
         self._predictor: Predictor | None = predictor
-        cfg = predictor.cfg
         self._preprocess = predictor.preprocess
-        report = predictor.report
-        facts = facts_of(predictor.model, cfg)
-        self._keypoint_flip = _flip_indices(metadata, facts)
-        self._description = ModelDescription(
-            architecture=cfg.MODEL.META_ARCHITECTURE,
-            backbone=_backbone_name(cfg),
-            task=facts.task,
-            class_names=class_names.names,
-            class_names_source=class_names.source,
-            score_threshold=float(facts.score_threshold),
-            nms_threshold=float(facts.nms_threshold),
-            max_detections=int(facts.max_detections),
-            input_format=cfg.INPUT.FORMAT,
-            min_size=int(cfg.INPUT.MIN_SIZE_TEST),
-            max_size=int(cfg.INPUT.MAX_SIZE_TEST),
-            device=str(predictor.device),
-            precision="float32",
-            weights_file=weights_file.name,
-            weights_sha256=report.sha256 if report else "",
-            config_file=config_name,
-            load_report=report.to_dict() if report else {},
-            outputs=facts.outputs,
-            box_mode=facts.box_mode,
-            score_threshold_key=facts.score_threshold_key,
-            max_detections_key=facts.max_detections_key,
-            takes_proposals=facts.takes_proposals,
-            stuff_class_names=_stuff_names(class_names, metadata, facts),
-            keypoint_names=_keypoint_names(metadata, facts),
-            keypoint_skeleton=_skeleton(metadata, facts),
-            tta=_own_views(cfg) if facts.supports_tta else None,
+        facts = facts_of(predictor.model, predictor.cfg)
+        self._keypoint_flip = flip_indices(metadata, facts)
+        self._on_gpu = predictor.device.type == "cuda"
+        self._device_resizes = self._on_gpu and _can_resize(predictor)
+        self._graphs: CudaGraphs | None = None
+        self._description = describe(
+            predictor,
+            facts,
+            class_names,
+            config_name=config_name,
+            weights_name=weights_file.name,
+            metadata=metadata,
         )
 
     @property
@@ -93,8 +73,19 @@ class TorchDetector:
 
     @property
     def recipe(self) -> Hashable:
-        """Channel order, resize and padding, views and whether proposals come with an image."""
-        return self._preprocess, self._description.tta, self._description.takes_proposals
+        """Channel order, resize and padding, views, whether proposals come with an image, and what a
+        request's thresholds and classes mean."""
+        model = self._description
+        return (
+            self._preprocess,
+            self._device_resizes,
+            model.tta,
+            model.takes_proposals,
+            model.class_names,
+            model.score_threshold,
+            model.max_detections,
+            model.outputs,
+        )
 
     @property
     def predictor(self) -> Predictor:
@@ -111,25 +102,69 @@ class TorchDetector:
         proposals: NDArray[np.float32] | None = None,
     ) -> PreparedImage:
         """Resize and reorder the channels, on the calling thread; works on a closed detector too."""
-        tensor = self._preprocess(pixels)
         height, width = pixels.shape[:2]
+        resize_to = None if tta is not None else self._size_on_device(height, width)
+        if resize_to is None:
+            tensor = self._preprocess(pixels)
+            size = (tensor.shape[-2], tensor.shape[-1])
+            padded_size = self._preprocess.padded_size(tensor)
+        else:
+            # As PyTorch wants memory: writable by convention, without negative strides.
+            picture = np.require(pixels, requirements=["C", "W"])
+            tensor = torch.from_numpy(picture).permute(2, 0, 1)
+            size = resize_to
+            padded_size = ImageList.padded_size([size], self._preprocess.size_divisibility)
         views: tuple[dict[str, Any], ...] = ()
         if tta is not None:
             mapper = DatasetMapperTTA(tta.sizes, tta.max_size, tta.flip)
             views = tuple(mapper({"image": tensor, "height": height, "width": width}))
         boxes = None
         if proposals is not None:
-            x, y = tensor.shape[-1] / width, tensor.shape[-2] / height
+            x, y = size[1] / width, size[0] / height
             boxes = torch.from_numpy(proposals) * torch.tensor([x, y, x, y])
         return PreparedImage(
-            tensor=tensor,
+            tensor=tensor.pin_memory() if self._on_gpu else tensor,
             height=height,
             width=width,
-            padded_size=self._preprocess.padded_size(tensor),
+            padded_size=padded_size,
             recipe=self.recipe,
             views=views,
             proposals=boxes,
+            resize_to=resize_to,
         )
+
+    def _size_on_device(self, height: int, width: int) -> tuple[int, int] | None:
+        """What the device resizes a picture to; None when the host does it."""
+        preprocess = self._preprocess
+        if not self._device_resizes or not isinstance(preprocess, Preprocessing):
+            return None
+        size = resized_size(height, width, preprocess.min_size, preprocess.max_size)
+        shrink = max(height / size[0], width / size[1])
+        return size if shrink <= LARGEST_SHRINK_ON_DEVICE else None
+
+    def warm_up(self) -> None:
+        """Record the shapes that will come most as CUDA graphs; nothing on a CPU."""
+        predictor = self.predictor
+        preprocess = predictor.preprocess
+        if (
+            not self._on_gpu
+            or predictor.plan.mode == "reference"
+            or not isinstance(predictor.model, DetectionModel)
+            or not isinstance(preprocess, Preprocessing)
+            or self._description.takes_proposals
+        ):
+            return
+        channels_last = predictor.plan.memory_format == "channels_last"
+        self._graphs = record_shapes(
+            predictor.model,
+            common_sizes(preprocess.min_size, preprocess.max_size, preprocess.size_divisibility),
+            max_detections=self._description.max_detections,
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+        )
+        predictor.plan = replace(predictor.plan, cuda_graphs=len(self._graphs))
+        execution = predictor.plan.to_dict()
+        report = self._description.load_report | {"execution": execution}
+        self._description = replace(self._description, execution=execution, load_report=report)
 
     def infer(
         self, batch: Sequence[PreparedImage], pause: Callable[[], None] | None = None
@@ -137,20 +172,27 @@ class TorchDetector:
         """Run one batch; boxes come back in pixels of each picture, masks soft and small."""
         plain = [image for image in batch if not image.views]
         with torch.inference_mode():
-            outputs = iter(self._predict(plain) if plain else [])
-            return [
-                _to_prediction(self._predict_views(image, pause) if image.views else next(outputs))
+            of_plain = iter(self._predict(plain) if plain else [])
+            outputs = [
+                _reduced(self._predict_views(image, pause) if image.views else next(of_plain))
                 for image in batch
             ]
+            return [_to_prediction(output) for output in to_host(outputs)]
 
     def _predict(self, images: Sequence[PreparedImage]) -> list[dict[str, Any]]:
         inputs = []
         for image in images:
-            one = {"image": image.tensor, "height": image.height, "width": image.width}
+            one = {
+                "image": image.tensor,
+                "height": image.height,
+                "width": image.width,
+                "wanted": image.wanted,
+            }
+            if image.resize_to is not None:
+                one |= {"resize_to": image.resize_to, "channel_order": "RGB"}
             if image.proposals is not None:
-                size = (image.tensor.shape[-2], image.tensor.shape[-1])
                 one["proposals"] = Instances(
-                    size,
+                    image.size,
                     proposal_boxes=Boxes(image.proposals),
                     objectness_logits=torch.zeros(len(image.proposals)),
                 )
@@ -171,13 +213,16 @@ class TorchDetector:
             keypoint_flip=self._keypoint_flip,
             between=pause,
         )
-        return model.predict([{"views": list(image.views)}])[0]
+        return model.predict([{"views": list(image.views), "wanted": image.wanted}])[0]
 
     def close(self) -> int:
         """Drop the model and give its memory back to the device."""
         if self._predictor is None:
             return 0
         model, device = self._predictor.model, self._predictor.device
+        if self._graphs is not None:
+            self._graphs.remove()
+            self._graphs = None
         tensors = [*model.parameters(), *model.buffers()]
         freed: int = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         self._predictor = None
@@ -188,56 +233,33 @@ class TorchDetector:
         return freed
 
 
-def _to_prediction(output: dict[str, Any]) -> Prediction:
-    """One image's output, on the CPU; of a semantic map only the best class of each pixel."""
-    instances, proposals = output.get("instances"), output.get("proposals")
-    sem_seg, panoptic = output.get("sem_seg"), output.get("panoptic_seg")
-    return Prediction(
-        instances=instances.to("cpu") if instances is not None else None,
-        proposals=proposals.to("cpu") if proposals is not None else None,
-        sem_seg=sem_seg.argmax(dim=0).to(torch.int16).cpu() if sem_seg is not None else None,
-        panoptic_seg=(panoptic[0].cpu(), panoptic[1]) if panoptic is not None else None,
+def _can_resize(predictor: Predictor) -> bool:
+    """Whether the model resizes pictures as its plan wants it."""
+    return (
+        predictor.plan.resize == "fast"
+        and isinstance(predictor.preprocess, Preprocessing)
+        and isinstance(predictor.model, DetectionModel)
     )
 
 
-def _own_views(cfg: Config) -> Views:
-    aug = cfg.TEST.AUG
-    return Views(tuple(aug.MIN_SIZES), int(aug.MAX_SIZE), bool(aug.FLIP))
+def _reduced(output: dict[str, Any]) -> dict[str, Any]:
+    """Of a semantic map only the best class of each pixel: the rest need not leave the device."""
+    sem_seg: Tensor | None = output.get("sem_seg")
+    if sem_seg is None:
+        return output
+    return {**output, "sem_seg": sem_seg.argmax(dim=0).to(torch.int16)}
 
 
-def _stuff_names(
-    class_names: ClassNames, metadata: DatasetMetadata | None, facts: ModelFacts
-) -> tuple[str, ...]:
-    """Names of the semantic head's classes; a model that has no others takes them from the labels."""
-    count = facts.num_stuff_classes
-    if count and "instances" not in facts.outputs:
-        return class_names.names
-    if metadata is not None and len(metadata.stuff_classes) == count:
-        return metadata.stuff_classes
-    return tuple(f"stuff_{i}" for i in range(count))
-
-
-def _keypoint_names(metadata: DatasetMetadata | None, facts: ModelFacts) -> tuple[str, ...]:
-    if metadata is not None and len(metadata.keypoint_names) == facts.num_keypoints:
-        return metadata.keypoint_names
-    return tuple(f"keypoint_{i}" for i in range(facts.num_keypoints))
-
-
-def _skeleton(metadata: DatasetMetadata | None, facts: ModelFacts) -> tuple[tuple[int, int], ...]:
-    names = _keypoint_names(metadata, facts)
-    if metadata is None or names != metadata.keypoint_names:
-        return ()
-    return tuple((names.index(a), names.index(b)) for a, b in metadata.keypoint_skeleton)
-
-
-def _flip_indices(metadata: DatasetMetadata | None, facts: ModelFacts) -> list[int] | None:
-    """For each keypoint the one that it becomes in the mirror; None when that is not known."""
-    names = _keypoint_names(metadata, facts)
-    if metadata is None or not names or names != metadata.keypoint_names:
-        return None
-    pairs = dict(metadata.keypoint_flip_map)
-    pairs |= {b: a for a, b in pairs.items()}
-    return [names.index(pairs.get(name, name)) for name in names] if pairs else None
+def _to_prediction(output: dict[str, Any]) -> Prediction:
+    """One image's output; fields that :func:`to_host` does not know come to the CPU one by one."""
+    instances, proposals = output.get("instances"), output.get("proposals")
+    return Prediction(
+        instances=instances.to("cpu") if instances is not None else None,
+        proposals=proposals.to("cpu") if proposals is not None else None,
+        sem_seg=output.get("sem_seg"),
+        panoptic_seg=output.get("panoptic_seg"),
+        found_scores=output.get("found_scores"),
+    )
 
 
 def load_torch_detector(
@@ -247,6 +269,8 @@ def load_torch_detector(
     labels: Path | None,
     device: str,
     root: Path | None = None,
+    mode: Mode = "exact",
+    resize: Literal["auto", "pil", "fast"] = "auto",
 ) -> TorchDetector:
     """Load a model from its files onto ``device``.
 
@@ -257,14 +281,27 @@ def load_torch_detector(
         labels: class names; None looks elsewhere, see :meth:`ClassNames.find`.
         device: see :func:`models.device.resolve_device`.
         root: a folder that the config and its bases must not leave; None trusts the paths.
+        mode, resize: see :class:`models.Predictor`.
 
     Raises:
         models.ModelError: with a sentence that says why it cannot be served.
     """
     if isinstance(config, ZooModel):
-        predictor = Predictor.from_config(config.config(), weights, device=device)
+        predictor = Predictor.from_config(
+            config.config(), weights, device=device, mode=mode, resize=resize
+        )
     else:
-        predictor = Predictor.from_files(config, weights, device=device, root=root)
+        predictor = Predictor.from_files(
+            config, weights, device=device, root=root, mode=mode, resize=resize
+        )
+    if predictor.plan.reason:
+        logger.warning(
+            "%s runs in mode %s instead of %s: %s",
+            weights.name,
+            predictor.plan.mode,
+            predictor.plan.requested,
+            predictor.plan.reason,
+        )
     model = predictor.model
     metadata = model.metadata if config is None else metadata_for(predictor.cfg)
     facts = facts_of(model, predictor.cfg)

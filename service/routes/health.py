@@ -28,8 +28,8 @@ def _health(status: str, reason: str | None = None) -> Response:
 )
 async def livez(request: Request) -> Response:
     """Whether the process works; if not, restart it."""
-    alive = runtime_of(request).scheduler.alive
-    return _health("ok") if alive else _health("dead", "the model's thread has died")
+    reason = runtime_of(request).failure_reason()
+    return _health("dead", reason) if reason else _health("ok")
 
 
 @router.head("/readyz", include_in_schema=False)

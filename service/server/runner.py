@@ -1,4 +1,4 @@
-"""``serve``: runs the app until a signal, then drains it without losing a request."""
+"""``serve``: runs the app until a signal or its failure, then drains it without losing a request."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ logger = logging.getLogger(__name__)
 _CANCEL_GRACE_S = 1.0
 _EXIT_GRACE_S = 5.0
 
+# Of an app that has failed: its requests end at once, but a slow client may still send or read.
+_FAILED_DRAIN_S = 5.0
+
+FAILED_EXIT_CODE = 70
+"""Of an app that has failed and must be started anew: ``EX_SOFTWARE`` of ``sysexits.h``."""
+
 
 def serve(
     app: ASGIApp,
@@ -43,14 +49,18 @@ def serve(
     on_drain: Callable[[], None] | None = None,
     on_refused: Callable[[int], None] | None = None,
     ready_banner: Callable[[str], None] | None = None,
+    failure: Callable[[], str | None] | None = None,
 ) -> int:
-    """Serve ``app`` and return the exit code: 0 after a drained stop, 1 when it never ran.
+    """Serve ``app`` and return the exit code.
+
+    It is 0 after a drained stop, 1 when the app never ran, :data:`FAILED_EXIT_CODE` when it failed.
 
     A first SIGTERM calls ``on_drain``, goes on accepting for ``drain_delay_s`` (SIGINT: not at
     all), stops listening, and gives what is in flight ``drain_timeout_s``; what is left then is
     cancelled and answered 503. A second signal cancels at once. Should the app refuse to end, the
     process exits with 1 a few seconds after the last deadline; so it does, with 0, when a thread
-    keeps it from exiting after this function has returned.
+    keeps it from exiting after this function has returned. An app that tells its ``failure`` stops
+    like one that got SIGINT, within seconds.
 
     Args:
         uds: path of a Unix socket to listen on instead of ``host`` and ``port``.
@@ -61,6 +71,7 @@ def serve(
         on_refused: told the status of each request that is refused before it reaches the app.
         ready_banner: called once with the address, such as ``http://127.0.0.1:8000``, when it is
             served.
+        failure: asked ten times a second why the app cannot go on; None means that it can.
     """
     try:
         sock = listen_unix(uds) if uds is not None else listen(host, port)
@@ -87,6 +98,7 @@ def serve(
         drain_timeout_s=drain_timeout_s,
         on_drain=on_drain,
         on_started=lambda: ready_banner and ready_banner(address_of(sock)),
+        failure=failure,
     )
     try:
         server.run(sockets=[sock])
@@ -98,7 +110,7 @@ def serve(
         sock.close()
         if uds is not None:
             Path(uds).unlink(missing_ok=True)
-    return 0
+    return server.exit_code
 
 
 class DrainState(ServerState):
@@ -118,13 +130,16 @@ class DrainingServer(uvicorn.Server):
         drain_timeout_s: float,
         on_drain: Callable[[], None] | None,
         on_started: Callable[[], object],
+        failure: Callable[[], str | None] | None = None,
     ) -> None:
         super().__init__(config)
+        self.exit_code = 0
         self.server_state: DrainState = DrainState()
         self._drain_delay_s = drain_delay_s
         self._drain_timeout_s = drain_timeout_s
         self._on_drain = on_drain
         self._on_started = on_started
+        self._failure = failure
         self._stop_accepting_at: float | None = None
         self._watchdog: threading.Timer | None = None
 
@@ -145,11 +160,23 @@ class DrainingServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second; True ends the main loop."""
+        self._check_app()
         if self._stop_accepting_at is not None:
             self._begin_drain()
             if monotonic() >= self._stop_accepting_at:
                 self.should_exit = True
         return await super().on_tick(counter)
+
+    def _check_app(self) -> None:
+        """An app that has failed stops at once, whether it drains already or not."""
+        reason = self._failure() if self._failure is not None and self.exit_code == 0 else None
+        if reason is None:
+            return
+        logger.critical("Stopping with exit code %d: %s", FAILED_EXIT_CODE, reason)
+        self.exit_code = FAILED_EXIT_CODE
+        self._stop_accepting_at = monotonic()
+        self._drain_timeout_s = min(self._drain_timeout_s, _FAILED_DRAIN_S)
+        self._start_watchdog(self._drain_timeout_s + _EXIT_GRACE_S, exit_code=self.exit_code)
 
     def _begin_drain(self) -> None:
         if self.server_state.draining:
@@ -184,12 +211,12 @@ class DrainingServer(uvicorn.Server):
         await self.lifespan.shutdown()
 
     def bound_exit(self) -> None:
-        """After a stop by signal, let the process have a few seconds more for its exit.
+        """After a stop, let the process have a few seconds more for its exit.
 
         Python waits at exit for every thread, and a thread that hangs would keep the process.
         """
         if self._watchdog is not None:
-            self._start_watchdog(_EXIT_GRACE_S, exit_code=0)
+            self._start_watchdog(_EXIT_GRACE_S, exit_code=self.exit_code)
 
     def _start_watchdog(self, seconds: float, *, exit_code: int = 1) -> None:
         """End the process after ``seconds``, even when the event loop hangs."""

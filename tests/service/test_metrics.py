@@ -1,7 +1,10 @@
 """Metrics: names, labels and buckets as dashboards expect them, and how many series there are."""
 
+from pathlib import Path
+
 import httpx
 import pytest
+import torch
 from fake_detector import FakeDetector, picture
 from fake_server import Serve, Served
 from prometheus_client import Metric
@@ -38,8 +41,12 @@ FAMILIES = {
     "batch_size": ("histogram", {"model"}),
     "batch_padding_ratio": ("histogram", {"model"}),
     "batch_dispatch": ("counter", {"model", "reason"}),
+    "batch_images": ("counter", {"model", "reason"}),
+    "batch_memory_cap_images": ("gauge", {"model", "version"}),
+    "batch_memory_cap_pixels": ("gauge", {"model", "version"}),
     "detections_per_image": ("histogram", {"model", "version"}),
     "detection_score": ("histogram", {"model", "version"}),
+    "execution_deviation": ("gauge", {"model", "version", "quantity"}),
     "model_info": ("gauge", {"model", "version", "arch", "weights_sha12", "dtype", "device"}),
     "model_ready": ("gauge", {"model", "version"}),
     "model_loaded_timestamp_seconds": ("gauge", {"model", "version"}),
@@ -108,10 +115,17 @@ async def test_the_text_is_prometheus_with_the_names_types_and_labels_of_the_das
             {label for sample in family.samples for label in sample.labels} - {"le"},
         )
         for name, family in families(used.runtime.metrics).items()
-        if not name.endswith("_created")
+        if not name.endswith("_created") and not name.startswith("process_")
     }
     no_samples_without_a_gpu = {"gpu_memory_bytes": ("gauge", set())}
     assert found == FAMILIES | no_samples_without_a_gpu
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="prometheus-client reads /proc")
+def test_cpu_time_and_memory_of_the_process_are_told() -> None:
+    value = Metrics().registry.get_sample_value
+    assert (value("process_cpu_seconds_total") or 0) > 0
+    assert (value("process_resident_memory_bytes") or 0) > 1e6
 
 
 @pytest.mark.anyio
@@ -133,8 +147,9 @@ def test_the_series_of_a_model_exist_at_zero_before_the_first_request(serve: Ser
     ):  # fmt: skip
         labels = {"model": "shapes", "version": "1", "outcome": outcome}
         assert served.metric("predictions_total", **labels) == 0
-    for reason in ("full", "timeout", "idle", "pixels"):
+    for reason in ("full", "timeout", "idle", "pixels", "memory", "views", "split"):
         assert served.metric("batch_dispatch_total", model="shapes", reason=reason) == 0
+        assert served.metric("batch_images_total", model="shapes", reason=reason) == 0
     for outcome in ("swapped", "load_failed", "validation_failed"):
         assert served.metric("model_reloads_total", model="shapes", outcome=outcome) == 0
     assert served.metric("queue_depth", model="shapes") == 0
@@ -226,6 +241,17 @@ def test_during_a_drain_both_versions_are_shown_and_one_is_ready() -> None:
     assert value("detserve_model_inflight", {"model": "shapes", "version": "1"}) is None
 
 
+def test_a_lost_gpu_costs_no_other_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(index: int) -> tuple[int, int]:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lost)
+    assert "detserve_build_info" in Metrics().render().decode()
+
+
 def test_the_info_of_a_model_tells_its_weights_and_device() -> None:
     metrics = Metrics()
     metrics.version_ready(ModelVersion("shapes", 1, FakeDetector(weights_sha256="ab" * 32)))
@@ -256,6 +282,26 @@ def test_a_batch_is_counted_with_the_wait_of_each_image() -> None:
     assert value("detserve_queue_wait_seconds_sum", labels) == pytest.approx(0.4)
     assert value("detserve_queue_wait_seconds_count", labels) == 2
     assert value("detserve_batch_dispatch_total", labels | {"reason": "full"}) == 1
+    assert value("detserve_batch_images_total", labels | {"reason": "full"}) == 2
+
+
+def test_the_cap_of_a_version_that_ran_out_of_memory_is_shown_until_it_is_gone() -> None:
+    metrics = Metrics()
+    version = ModelVersion("shapes", 1, FakeDetector())
+    labels = {"model": "shapes", "version": "1"}
+
+    def shown() -> list[float | None]:
+        names = ("detserve_batch_memory_cap_images", "detserve_batch_memory_cap_pixels")
+        return [metrics.registry.get_sample_value(name, labels) for name in names]
+
+    metrics.version_ready(version)
+    assert shown() == [0, 0]
+    metrics.memory_cap("shapes", "1", 4, 4_300_800)
+    assert shown() == [4, 4_300_800]
+    metrics.memory_cap("shapes", "1", 0, 0)
+    assert shown() == [0, 0]
+    metrics.version_closed(version)
+    assert shown() == [None, None]
 
 
 @pytest.mark.anyio

@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from service.server import serve
+from service.server.runner import FAILED_EXIT_CODE
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
@@ -25,7 +26,7 @@ from starlette.responses import PlainTextResponse
 from service.server import runner
 
 logging.basicConfig(level="INFO")
-ready = True
+ready, failure = True, None
 
 def drain():
     global ready
@@ -44,15 +45,23 @@ def block(request):
 async def block_loop(request):
     block(request)
 
+def fail(request):
+    global failure
+    failure = "the device failed"
+    return PlainTextResponse("failed")
+
 app = Starlette()
+app.add_route("/fail", fail)
 app.add_route("/sleep/{seconds}", sleep)
 app.add_route("/block-thread", block)
 app.add_route("/block-loop", block_loop)
 app.add_route("/readyz", lambda request: PlainTextResponse("", 200 if ready else 503))
 runner._EXIT_GRACE_S = 0.5
 runner._CANCEL_GRACE_S = 0.5
+runner._FAILED_DRAIN_S = 2.0
 sys.exit(runner.serve(
-    app, port=0, on_drain=drain, ready_banner=lambda url: print(url, flush=True), OPTIONS
+    app, port=0, on_drain=drain, failure=lambda: failure,
+    ready_banner=lambda url: print(url, flush=True), OPTIONS
 ))
 """
 
@@ -167,6 +176,40 @@ def test_handler_that_hangs_does_not_hold_the_process(path: str, exit_code: int)
             server.process.send_signal(signal.SIGTERM)
             assert server.exit_code() == exit_code
         assert "did not stop in time" in server.log()
+
+
+def test_an_app_that_fails_is_ended_with_its_code_and_what_is_in_flight_is_answered() -> None:
+    with served("drain_delay_s=60, drain_timeout_s=60") as server:
+        sock = server.request("/sleep/0.6")
+        assert httpx.get(server.url + "/fail").text == "failed"
+        assert server.line() == "drain"
+        answer = read_all(sock)
+        assert answer.startswith("HTTP/1.1 200")
+        assert answer.endswith("slept")
+        assert server.exit_code() == FAILED_EXIT_CODE
+        assert "Stopping with exit code 70: the device failed" in server.log()
+
+
+def test_an_app_that_fails_does_not_wait_for_slow_requests() -> None:
+    with served("drain_delay_s=60, drain_timeout_s=60") as server:
+        sock = server.request("/sleep/60")
+        httpx.get(server.url + "/fail")
+        assert read_all(sock).startswith("HTTP/1.1 503")
+        assert server.exit_code() == FAILED_EXIT_CODE
+
+
+def test_an_app_that_fails_in_its_drain_is_ended_with_its_code() -> None:
+    with served("drain_delay_s=60") as server:
+        server.process.send_signal(signal.SIGTERM)
+        assert server.line() == "drain"
+        httpx.get(server.url + "/fail")
+        assert server.exit_code() == FAILED_EXIT_CODE
+
+
+def test_a_thread_that_hangs_does_not_hold_an_app_that_has_failed() -> None:
+    with served("drain_timeout_s=0.1") as server, server.request("/block-thread"):
+        httpx.get(server.url + "/fail")
+        assert server.exit_code() == FAILED_EXIT_CODE
 
 
 def test_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
