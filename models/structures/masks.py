@@ -1,24 +1,13 @@
-"""Bit masks, and run-length encoding of a mask straight from the crop around its box."""
+"""Bit masks: one bool per pixel of the image."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypedDict
 
-import numpy as np
-import pycocotools.mask as mask_api
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from models.structures.boxes import Boxes
-
-
-class RLE(TypedDict):
-    """A mask in COCO's compressed run-length encoding; ``size`` is [height, width]."""
-
-    size: list[int]
-    counts: str
 
 
 class BitMasks:
@@ -66,34 +55,3 @@ class BitMasks:
 
     def __repr__(self) -> str:
         return f"BitMasks({len(self)} of {self.image_size[0]}x{self.image_size[1]})"
-
-
-def encode_rle_crop(
-    bits: NDArray[np.bool_], *, left: int, top: int, height: int, width: int
-) -> RLE:
-    """COCO RLE of a ``height`` x ``width`` mask that is empty outside of a crop.
-
-    Args:
-        bits: (h, w) bool, the crop; its corner lies at column ``left``, row ``top``.
-
-    The full frame is never made: COCO runs go down the columns, so the position of each crop pixel
-    in the frame is computed and the runs are where positions stop being consecutive.
-    """
-    crop_height = bits.shape[0]
-    foreground = np.flatnonzero(bits.T)
-    if foreground.size == 0:
-        counts = [height * width]
-    else:
-        column, row = np.divmod(foreground, crop_height)
-        position = (column + left) * height + (row + top)
-        breaks = np.flatnonzero(np.diff(position) != 1)
-        starts = position[np.concatenate(([0], breaks + 1))]
-        ends = position[np.concatenate((breaks, [len(position) - 1]))] + 1
-        edges = np.empty(2 * len(starts) + 2, dtype=np.int64)
-        edges[0], edges[-1] = 0, height * width
-        edges[1:-1:2], edges[2:-1:2] = starts, ends
-        counts = np.diff(edges).tolist()
-        if counts[-1] == 0:
-            counts.pop()
-    encoded = mask_api.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    return {"size": [height, width], "counts": encoded["counts"].decode("ascii")}

@@ -38,7 +38,7 @@ def annotate(
             _draw_keypoints(picture, instances, model)
         return picture
     if prediction.proposals is not None:
-        return _draw_proposals(pixels, prediction.proposals, selection.max_detections)
+        return _draw_proposals(pixels, prediction.proposals, selection.wanted.max_detections)
     if prediction.sem_seg is not None and selection.segmentation != "none":
         return _draw_semantic(pixels, prediction.sem_seg.numpy())
     return Image.fromarray(pixels)

@@ -11,7 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from models.layers.mask_ops import paste_mask_crop
-from models.structures import Instances, RotatedBoxes, encode_rle_crop
+from models.layers.mask_runs import encode_pasted_masks
+from models.structures import Instances, RotatedBoxes
+from models.structures.rle import RLE, encode_rle_crop
+from models.wanted import Wanted
 from service.encoding.segmentation import encode_panoptic_seg, encode_sem_seg
 from service.errors import Unprocessable
 from service.inference.detector import ModelDescription, Prediction, Views
@@ -22,9 +25,7 @@ from service.schemas.options import PredictOptions
 class Selection:
     """A request's options, resolved for one model."""
 
-    score_threshold: float
-    max_detections: int
-    class_ids: frozenset[int] | None
+    wanted: Wanted
     masks: bool
     segmentation: str
     tta: Views | None
@@ -65,9 +66,13 @@ class Selection:
                 maximum=model.max_detections,
             )
         return cls(
-            score_threshold=model.score_threshold if threshold is None else threshold,
-            max_detections=model.max_detections if cap is None else cap,
-            class_ids=None if options.classes is None else _class_ids(options.classes, model),
+            wanted=Wanted(
+                score_threshold=model.score_threshold if threshold is None else threshold,
+                max_detections=model.max_detections if cap is None else cap,
+                class_ids=None if options.classes is None else _class_ids(options.classes, model),
+                masks=options.masks == "rle",
+                segmentation=options.segmentation != "none",
+            ),
             masks=options.masks == "rle" and "masks" in model.outputs,
             segmentation=options.segmentation,
             tta=options.views(model.tta, min_size=model.min_size, max_size=model.max_size),
@@ -108,15 +113,10 @@ def _class_id(class_id: int, given: int | str, model: ModelDescription) -> int:
 
 
 def select(instances: Instances, selection: Selection) -> Instances:
-    """The instances that a request wants: filters act behind the model's own choice, best first."""
-    keep = instances.scores >= selection.score_threshold
-    if selection.class_ids is not None:
-        ids = torch.tensor(sorted(selection.class_ids), dtype=instances.pred_classes.dtype)
-        keep &= torch.isin(instances.pred_classes, ids)
-    index = keep.nonzero().flatten()
-    if selection.max_detections >= 0:
-        index = index[: selection.max_detections]
-    return instances[index]
+    """The instances that a request wants, of a model that may have given others too."""
+    index = selection.wanted.index(instances)
+    # As a rule the model has given no others, and a copy of them all would buy nothing.
+    return instances if len(index) == len(instances) else instances[index]
 
 
 def mask_crops(instances: Instances) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
@@ -129,6 +129,18 @@ def mask_crops(instances: Instances) -> Iterator[tuple[int, int, NDArray[np.bool
     for mask, box in zip(masks[:, 0], instances.pred_boxes.tensor, strict=True):
         left, top, bits = paste_mask_crop(mask, box, instances.image_size)
         yield left, top, bits.numpy()
+
+
+def _encode_masks(instances: Instances) -> list[RLE]:
+    """RLE of each instance's mask; soft masks go there without becoming pixels."""
+    masks = instances.pred_masks
+    if masks.dtype == torch.bool:
+        height, width = instances.image_size
+        return [
+            encode_rle_crop(bits, left=left, top=top, height=height, width=width)
+            for left, top, bits in mask_crops(instances)
+        ]
+    return encode_pasted_masks(masks[:, 0], instances.pred_boxes.tensor, instances.image_size)
 
 
 def encode_instances(
@@ -146,11 +158,7 @@ def encode_instances(
     if isinstance(instances.pred_boxes, RotatedBoxes):
         encoded["polygons"] = instances.pred_boxes.polygons().contiguous().numpy()
     if selection.masks:
-        height, width = instances.image_size
-        encoded["masks"] = [
-            encode_rle_crop(bits, left=left, top=top, height=height, width=width)
-            for left, top, bits in mask_crops(instances)
-        ]
+        encoded["masks"] = _encode_masks(instances)
     if instances.has("pred_keypoints"):
         encoded["pred_keypoints"] = instances.pred_keypoints.contiguous().numpy()
     return encoded
@@ -166,8 +174,8 @@ def encode_prediction(
         encoded["instances"] = encode_instances(selected, selection, model)
     if prediction.proposals is not None:
         proposals = prediction.proposals
-        if selection.max_detections >= 0:
-            proposals = proposals[: selection.max_detections]
+        if selection.wanted.max_detections >= 0:
+            proposals = proposals[: selection.wanted.max_detections]
         encoded["proposals"] = {
             "box_mode": model.box_mode,
             "proposal_boxes": proposals.proposal_boxes.tensor.contiguous().numpy(),

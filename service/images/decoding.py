@@ -2,7 +2,8 @@
 
 The format is judged by content, the limits by the header; only then does Pillow's parser for that
 one format see the file, without metadata. The pixels are those of Pillow's ``convert("RGB")``,
-which Detectron2 uses too, turned as the EXIF orientation says:
+which Detectron2 uses too, turned as the EXIF orientation says (of a JPEG that Pillow's parser has
+taken they may come from a faster decoder, which gives the same ones):
 
 - Transparency is dropped, not composited: the colours below it are kept, as in Detectron2.
 - 16-bit samples keep their high byte, in colour as in grey.
@@ -32,6 +33,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from service.errors import ApiError, Unprocessable
 from service.images.broken import BrokenImageError
 from service.images.jpeg_header import read_jpeg_header
+from service.images.jpeg_pixels import decode_jpeg_rgb
 from service.images.limits import ImageHeader, ImageLimits
 from service.images.other_headers import read_bmp_header, read_gif_header, read_webp_header
 from service.images.png_header import read_png_header
@@ -113,8 +115,14 @@ def decode_image(
         with _PARSERS[kind](io.BytesIO(header.content)) as image:
             if image.size != (header.width, header.height):
                 raise BrokenImageError("its headers contradict each other")
-            image.load()
-            rgb = _to_rgb(image)
+            pixels = _jpeg_pixels(image, header) if kind == "JPEG" else None
+            if pixels is None:
+                image.load()
+                rgb = _to_rgb(image)
+            elif header.orientation in _TURNS:
+                rgb = Image.fromarray(pixels)
+            else:
+                return DecodedImage(pixels=pixels, format=kind)
             if header.orientation in _TURNS:
                 rgb = rgb.transpose(_TURNS[header.orientation])
             # A copy, because what Pillow hands out is read-only and torch warns of that.
@@ -143,6 +151,15 @@ def _read_header(data: bytes, kind: str, limits: ImageLimits) -> ImageHeader:
             return read_webp_header(data, max_frames=limits.max_frames)
         case _:
             return read_bmp_header(data)
+
+
+def _jpeg_pixels(image: ImageFile, header: ImageHeader) -> NDArray[np.uint8] | None:
+    """The pixels by the faster decoder, as stored; None for CMYK, whose conversion is Pillow's own,
+    and for what that decoder refuses.
+    """
+    if image.mode not in {"L", "RGB"}:
+        return None
+    return decode_jpeg_rgb(header.content, header.height, header.width)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

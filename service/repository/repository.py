@@ -19,8 +19,9 @@ import torch
 from models.errors import ModelError, PathNotAllowedError
 from models.zoo import ZooModel
 from service.errors import ApiError, Conflict, Forbidden, NotFound, Unavailable, Unprocessable
-from service.inference.detector import Detector
+from service.inference.detector import Detector, WarmsUp
 from service.inference.scheduler import Scheduler
+from service.inference.threads import use_cores
 from service.repository.version import ModelVersion
 
 logger = logging.getLogger(__name__)
@@ -203,7 +204,7 @@ class Repository:
     def _reload(self, model: ServedModel, source: ModelSource, job: ReloadJob) -> None:
         outcome = "load_failed"
         state: Literal["succeeded", "failed"] = "failed"
-        torch.set_num_threads(1)
+        use_cores(1)
         try:
             with _phase(job, "load"):
                 detector = self._load(source)
@@ -305,6 +306,8 @@ def check(detector: Detector) -> None:
         whole = np.array([[0, 0, side, side]], dtype=np.float32)
         proposals = whole if detector.description.takes_proposals else None
         prediction = detector.infer([detector.prepare(noise, proposals=proposals)])[0]
+        if isinstance(detector, WarmsUp):
+            detector.warm_up()
     except Exception as error:  # whatever a model that does not work raises
         logger.error("the self-check failed", exc_info=error)
         raise ModelError(

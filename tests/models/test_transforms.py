@@ -1,10 +1,12 @@
-"""The resize in front of a detector: sizes, rounding, and Pillow's pixels."""
+"""The resize in front of a detector: sizes, rounding, Pillow's pixels and nearly those."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from models.transforms import resize_image, resized_size
+from models.transforms import resize_image, resize_image_fast, resized_size
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -54,3 +56,44 @@ def test_reversing_the_channels_commutes_with_the_resize() -> None:
     image = picture(64, 80)
     resized = resize_image(image, 40, 50)
     assert np.array_equal(resize_image(image[:, :, ::-1], 40, 50), resized[:, :, ::-1])
+
+
+def smooth_picture(height: int, width: int) -> np.ndarray:
+    """Something like a photograph: shades over many pixels and a little noise."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (height // 20 + 1, width // 20 + 1, 3), dtype=np.uint8)
+    large = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    noisy = np.asarray(large).astype(int) + rng.integers(-4, 5, (height, width, 3))
+    return noisy.clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [(300, 400), (200, 267), (97, 61), (800, 1067), (1, 1)])
+@pytest.mark.parametrize(
+    ("make", "share"), [(picture, 0.02), (smooth_picture, 0.005)], ids=["noise", "smooth"]
+)
+def test_the_fast_resize_is_at_most_one_grey_level_off_in_few_bytes(
+    make: Callable[[int, int], np.ndarray], share: float, size: tuple[int, int]
+) -> None:
+    image = make(480, 640)
+    exact = resize_image(image, *size).astype(int)
+    fast = resize_image_fast(image, *size)
+    assert (fast.shape, fast.dtype) == ((*size, 3), np.uint8)
+    assert np.abs(exact - fast).max() <= 1
+    assert (exact != fast).mean() < share
+
+
+def test_the_fast_resize_takes_any_view_and_changes_no_picture() -> None:
+    image = picture(64, 80)
+    before = image.copy()
+    expected = resize_image_fast(image, 40, 50)
+    image.flags.writeable = False
+    assert np.array_equal(resize_image_fast(image, 40, 50), expected)
+    wide = np.repeat(image, 2, axis=1)
+    assert np.array_equal(resize_image_fast(wide[:, ::2], 40, 50), expected)
+    assert np.array_equal(resize_image_fast(image[:, :, ::-1], 40, 50), expected[:, :, ::-1])
+    assert np.array_equal(image, before)
+
+
+def test_the_fast_resize_returns_a_picture_of_the_right_size_as_it_is() -> None:
+    image = picture(20, 30)
+    assert resize_image_fast(image, 20, 30) is image

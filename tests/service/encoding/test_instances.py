@@ -11,6 +11,7 @@ from pycocotools import mask as coco
 
 from models.layers.mask_ops import paste_masks_in_image
 from models.structures import Boxes, Instances, RotatedBoxes
+from models.wanted import Wanted
 from service.encoding.instances import (
     Selection,
     encode_instances,
@@ -68,7 +69,8 @@ def as_json(instances: Instances, selection: Selection, **changes: Any) -> dict[
 
 def test_without_options_the_models_own_apply() -> None:
     selection = resolve()
-    assert selection == Selection(0.05, 100, None, masks=True, segmentation="png", tta=None)
+    wanted = Wanted(score_threshold=0.05, max_detections=100)
+    assert selection == Selection(wanted, masks=True, segmentation="png", tta=None)
 
 
 def test_a_threshold_below_the_models_own_is_refused_with_the_reason() -> None:
@@ -79,7 +81,7 @@ def test_a_threshold_below_the_models_own_is_refused_with_the_reason() -> None:
 
 
 def test_a_threshold_at_the_models_own_is_taken() -> None:
-    assert resolve(score_threshold=0.05).score_threshold == 0.05
+    assert resolve(score_threshold=0.05).wanted.score_threshold == 0.05
 
 
 def test_a_cap_above_the_models_own_is_refused_with_the_reason() -> None:
@@ -90,7 +92,7 @@ def test_a_cap_above_the_models_own_is_refused_with_the_reason() -> None:
 
 def test_a_model_without_a_cap_takes_any() -> None:
     model = description(max_detections=-1)
-    assert resolve(model, max_detections=10**6).max_detections == 10**6
+    assert resolve(model, max_detections=10**6).wanted.max_detections == 10**6
     assert len(select(found(), resolve(model))) == 40
 
 
@@ -111,7 +113,7 @@ def test_a_model_without_a_cap_takes_any() -> None:
     ],
 )
 def test_classes_are_names_or_ids_and_a_name_may_hold_a_comma(given: Any, ids: set[int]) -> None:
-    assert resolve(classes=given).class_ids == ids
+    assert resolve(classes=given).wanted.class_ids == ids
 
 
 @pytest.mark.parametrize("given", ["car", "4", "-1", "Disc", "disc,", "", "\u0663", "9" * 5000])

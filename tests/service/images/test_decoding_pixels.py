@@ -1,14 +1,17 @@
 """What pixels come out of each format and mode."""
 
 import io
+import random
 import struct
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from service.images import ImageLimits, decode_image
+from service.errors import ApiError
+from service.images import ImageLimits, decode_image, decoding
+from service.images.jpeg_pixels import decode_jpeg_rgb
 
 LIMITS = ImageLimits()
 FORMATS = [
@@ -85,10 +88,95 @@ def test_modes_equal_pillows_conversion(mode):
     np.testing.assert_array_equal(decoded(data), by_pillow(data))
 
 
-@pytest.mark.parametrize("subsampling", [0, 1, 2])
-def test_jpeg_subsampling_equals_pillows(subsampling):
-    data = encoded(picture(33, 17), "JPEG", subsampling=subsampling)
+JPEGS = {
+    "grey": ("L", {}),
+    "grey progressive": ("L", {"progressive": True}),
+    "full colour resolution": ("RGB", {"subsampling": 0}),
+    "half": ("RGB", {"subsampling": 1}),
+    "quarter": ("RGB", {"subsampling": 2}),
+    "progressive": ("RGB", {"progressive": True, "subsampling": 2}),
+    "RGB stored as such": ("RGB", {"keep_rgb": True}),
+    "restart markers": ("RGB", {"restart_marker_blocks": 2}),
+    "restart markers progressive": ("RGB", {"restart_marker_rows": 1, "progressive": True}),
+    "coarse": ("RGB", {"quality": 5}),
+    "optimised": ("RGB", {"optimize": True}),
+}
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 17), (1, 40), (40, 1), (7, 9)])
+@pytest.mark.parametrize("name", JPEGS)
+def test_kinds_of_jpeg_equal_pillows(name, size):
+    mode, options = JPEGS[name]
+    data = encoded(picture(*size).convert(mode), "JPEG", **options)
     np.testing.assert_array_equal(decoded(data), by_pillow(data))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_with_half_the_rows_of_colour_equals_pillows(progressive):
+    """Pillow writes none: one with half the columns whose header is changed, in as many blocks."""
+    data = encoded(picture(64, 64), "JPEG", subsampling=1, progressive=progressive)
+    assert data.count(b"\x01\x21\x00") == 1
+    data = data.replace(b"\x01\x21\x00", b"\x01\x12\x00")
+    np.testing.assert_array_equal(decoded(data), by_pillow(data))
+
+
+def test_a_jpeg_without_application_segments_equals_pillows():
+    data = encoded(picture(33, 17), "JPEG")
+    assert data[2:4] == b"\xff\xe0"
+    data = data[:2] + data[20:]
+    np.testing.assert_array_equal(decoded(data), by_pillow(data))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_jpeg_is_pillows_turned(orientation):
+    data = encoded(picture(33, 17), "JPEG", exif=exif(orientation))
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    image = decode_image(data, LIMITS)
+    np.testing.assert_array_equal(image.pixels, expected)
+    assert image.pixels.flags.c_contiguous
+    assert image.pixels.flags.writeable
+
+
+def outcome(data, decode):
+    try:
+        return decode(data, LIMITS).pixels
+    except ApiError as error:
+        return error.code
+
+
+def test_damaged_jpegs_have_the_outcome_that_pillow_alone_gives(monkeypatch):
+    rng = random.Random(7)
+    kinds = [JPEGS[name] for name in ("half", "progressive", "restart markers", "grey")]
+    seeds = [encoded(picture(24, 32).convert(mode), "JPEG", **kw) for mode, kw in kinds]
+    files = []
+    for number in range(400):
+        data = bytearray(seeds[number % len(seeds)])
+        for _ in range(rng.choice((0, 1, 3))):
+            data[rng.randrange(len(data))] = rng.choice((0, 0xFF, rng.randrange(256)))
+        if rng.random() < 0.3:
+            del data[rng.randrange(len(data)) :]
+        files.append(bytes(data))
+    ours = [outcome(data, decode_image) for data in files]
+    monkeypatch.setattr(decoding, "decode_jpeg_rgb", lambda *_: None)
+    pillows = [outcome(data, decode_image) for data in files]
+    for one, other in zip(ours, pillows, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert {type(one) for one in ours} == {str, np.ndarray}
+
+
+def test_what_the_fast_decoder_refuses_is_left_to_pillow(capfd):
+    data = encoded(picture(64, 64), "JPEG")
+    data = data[:-40] + data[-2:]  # some of the last blocks are lost
+    assert decode_jpeg_rgb(data, 64, 64) is None
+    np.testing.assert_array_equal(decoded(data), by_pillow(data))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_of_another_size_than_its_header_said_is_not_taken():
+    data = encoded(picture(20, 30), "JPEG")
+    assert decode_jpeg_rgb(data, 20, 30) is not None
+    assert decode_jpeg_rgb(data, 30, 20) is None
 
 
 @pytest.mark.parametrize("transform", [b"\x00", b"\x02"])

@@ -10,17 +10,18 @@ import pytest
 from PIL import Image
 
 from service.errors import ApiError, TooLarge, Unprocessable, UnsupportedMediaType
-from service.images import ImageLimits, decode_image
+from service.images import ImageLimits, decode_image, decoding
 
 LIMITS = ImageLimits()
 
 
 @pytest.fixture
 def no_decoding(monkeypatch):
-    def load(self):
+    def load(*_):
         raise AssertionError("decoded before the limits were checked")
 
     monkeypatch.setattr(Image.Image, "load", load)
+    monkeypatch.setattr(decoding, "decode_jpeg_rgb", load)
 
 
 def encoded(image, kind="PNG", **options):
