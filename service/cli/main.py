@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from service import __version__
+from service.cli.bench import bench
 
 app = typer.Typer(
     name="detserve",
@@ -68,6 +69,7 @@ def predict(
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:n.")] = "auto",
+    mode: Annotated[str, typer.Option(help="reference, exact or fast.")] = "exact",
     score_threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Least score; default: the model's own.")
     ] = None,
@@ -104,6 +106,7 @@ def predict(
             weights=weights,
             labels=labels,
             device=device,
+            mode=mode,
             options=options,
             plugins=plugins or (),
         )
@@ -142,6 +145,9 @@ def inspect(
     from service.cli.inspect import run
 
     raise typer.Exit(run(file, config=config, as_json=json, plugins=plugins or ()))
+
+
+app.command()(bench)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainin
 
 from models import zoo
 from models.errors import ModelError
+from models.execution import MODES
+from service.allocator import keep_large_buffers
 from service.encoding.annotate import annotate
 from service.encoding.instances import Selection, encode_prediction
 from service.errors import ApiError
@@ -35,6 +38,7 @@ def run(
     weights: Path | None,
     labels: Path | None,
     device: str,
+    mode: str,
     options: Mapping[str, Any],
     plugins: Sequence[Path] = (),
 ) -> int:
@@ -45,6 +49,9 @@ def run(
         return _fail(WEIGHTS_MISSING)
     if config is not None and weights is None:
         return _fail("--config needs --weights too: a model is a config and its weights.")
+    if mode not in MODES:
+        return _fail(f"--mode is one of {', '.join(MODES)}, not {mode!r}.")
+    keep_large_buffers()
     try:
         import_plugins(split_paths(plugins))
         named = zoo.get(zoo_name) if zoo_name is not None else config
@@ -56,6 +63,7 @@ def run(
                 weights=weights,
                 labels=labels,
                 device=device,
+                mode=mode,
             )
         if detector.description.takes_proposals:
             return _fail("This model takes its proposals with each image; serve it and send them.")
@@ -107,7 +115,8 @@ def _unique_stems(images: Sequence[Path]) -> list[str]:
 def _predict_one(detector: Detector, selection: Selection, path: Path, out: Path, stem: str) -> str:
     """Predict one file and write its two outputs; what was found, in words."""
     pixels = decode_image(path.read_bytes(), ImageLimits()).pixels
-    prediction = detector.infer([detector.prepare(pixels, tta=selection.tta)])[0]
+    prepared = detector.prepare(pixels, tta=selection.tta)
+    prediction = detector.infer([dataclasses.replace(prepared, wanted=selection.wanted)])[0]
     description = detector.description
     encoded = encode_prediction(prediction, selection, description)
     answer = {
