@@ -13,6 +13,7 @@ from models.errors import ConfigError
 from models.layers.roi_align import ROIAlign
 from models.layers.roi_align_rotated import ROIAlignRotated
 from models.structures import Boxes, RotatedBoxes
+from models.transfer import pays_together, to_device
 
 
 def assign_boxes_to_levels(
@@ -38,9 +39,9 @@ def convert_boxes_to_pooler_format(
 ) -> Tensor:
     """(M, 5), or (M, 6) rotated: the boxes of all images, each behind the index of its image."""
     boxes = torch.cat([boxes.tensor for boxes in box_lists], dim=0)
-    lengths = torch.tensor([len(boxes) for boxes in box_lists], device=boxes.device)
-    index = torch.arange(len(box_lists), dtype=boxes.dtype, device=boxes.device)
-    return torch.cat((index.repeat_interleave(lengths)[:, None], boxes), dim=1)
+    lengths = torch.tensor([len(boxes) for boxes in box_lists])
+    index = torch.arange(len(box_lists), dtype=boxes.dtype).repeat_interleave(lengths)
+    return torch.cat((to_device(index, boxes.device)[:, None], boxes), dim=1)
 
 
 def _level_pooler(
@@ -52,6 +53,10 @@ def _level_pooler(
         pool: nn.Module = RoIPool(output_size, scale)
         return pool
     return ROIAlign(output_size, scale, sampling_ratio, aligned=pooler_type == "ROIAlignV2")
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 class ROIPooler(nn.Module):
@@ -124,8 +129,30 @@ class ROIPooler(nn.Module):
         levels = assign_boxes_to_levels(
             box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
         )
+        if pays_together(rois.device):
+            return self._pool_sorted(x, rois, levels)
         output = x[0].new_zeros((len(rois), x[0].shape[1], *self.output_size))
+        if _is_channels_last(x[0]):
+            output = output.contiguous(memory_format=torch.channels_last)
         for level, (features, pooler) in enumerate(zip(x, self.level_poolers, strict=True)):
             index = (levels == level).nonzero().flatten()
             output.index_put_((index,), pooler(features, rois[index]))
         return output
+
+    def _pool_sorted(self, x: Sequence[Tensor], rois: Tensor, levels: Tensor) -> Tensor:
+        """The same with one wait for the device instead of one for each level."""
+        order = levels.argsort(stable=True)
+        steps = torch.arange(len(self.level_poolers), device=levels.device)
+        counts = (levels[:, None] == steps).sum(dim=0).tolist()
+        pooled = torch.cat(
+            [
+                pooler(features, part)
+                for features, pooler, part in zip(
+                    x, self.level_poolers, torch.split(rois[order], counts), strict=True
+                )
+            ]
+        )
+        pooled = pooled[order.argsort()]
+        if _is_channels_last(x[0]):
+            pooled = pooled.contiguous(memory_format=torch.channels_last)
+        return pooled

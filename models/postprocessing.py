@@ -6,7 +6,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.layers.mask_ops import paste_masks_in_image
-from models.structures import Instances
+from models.structures import Boxes, Instances, RotatedBoxes
+
+
+def rescaled_boxes(
+    boxes: Boxes | RotatedBoxes, image_size: tuple[int, int], output_size: tuple[int, int]
+) -> Boxes | RotatedBoxes:
+    """Boxes in an image of ``image_size`` as boxes, clipped, in the image at ``output_size``."""
+    rescaled = boxes.clone()
+    rescaled.scale(output_size[1] / image_size[1], output_size[0] / image_size[0])
+    rescaled.clip(output_size)
+    return rescaled
 
 
 def rescale_instances(results: Instances, output_height: int, output_width: int) -> Instances:
@@ -15,20 +25,17 @@ def rescale_instances(results: Instances, output_height: int, output_width: int)
     Boxes are ``pred_boxes`` or ``proposal_boxes``; ``pred_keypoints`` scale along. Soft masks stay as
     they are, since they are relative to their box. ``results`` is not changed.
     """
-    height, width = results.image_size
-    scale_x, scale_y = output_width / width, output_height / height
     rescaled = Instances((output_height, output_width), **results.get_fields())
     for name in ("pred_boxes", "proposal_boxes"):
         if rescaled.has(name):
-            boxes = rescaled.get(name).clone()
-            boxes.scale(scale_x, scale_y)
-            boxes.clip(rescaled.image_size)
+            boxes = rescaled_boxes(rescaled.get(name), results.image_size, rescaled.image_size)
             rescaled.set(name, boxes)
             rescaled = rescaled[boxes.nonempty()]
     if rescaled.has("pred_keypoints"):
+        height, width = results.image_size
         keypoints: Tensor = rescaled.pred_keypoints.clone()
-        keypoints[:, :, 0] *= scale_x
-        keypoints[:, :, 1] *= scale_y
+        keypoints[:, :, 0] *= output_width / width
+        keypoints[:, :, 1] *= output_height / height
         rescaled.pred_keypoints = keypoints
     return rescaled
 

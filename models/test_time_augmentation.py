@@ -28,6 +28,7 @@ from models.postprocessing import detector_postprocess, rescale_instances
 from models.structures import Boxes, Instances
 from models.structures.keypoints import heatmaps_to_keypoints
 from models.transforms import resize_image, resized_size
+from models.wanted import Wanted, wanted_of
 
 MERGE_SCORE_THRESH = 1e-8
 """The views' boxes have passed the model's own threshold; merging must not drop them again."""
@@ -149,19 +150,23 @@ class DetectorWithTTA(nn.Module):
         """As of the model: per image ``{"instances": Instances}``, masks as (R, H, W) frames."""
         return [
             {"instances": detector_postprocess(raw, *raw.image_size)}
-            for raw in (self._one_image(inputs) for inputs in batched_inputs)
+            for raw, _ in (self._one_image(inputs) for inputs in batched_inputs)
         ]
 
     def predict(self, batched_inputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """As :meth:`forward`, with soft masks (R, 1, M, M)."""
-        return [
-            {"instances": rescale_instances(raw, *raw.image_size)}
-            for raw in (self._one_image(inputs) for inputs in batched_inputs)
-        ]
+        outputs = []
+        for inputs in batched_inputs:
+            raw, found_scores = self._one_image(inputs)
+            output: dict[str, Any] = {"instances": rescale_instances(raw, *raw.image_size)}
+            if "wanted" in inputs:
+                output["found_scores"] = found_scores
+            outputs.append(output)
+        return outputs
 
     @torch.no_grad()
-    def _one_image(self, inputs: dict[str, Any]) -> Instances:
-        """Instances at the output resolution, masks soft."""
+    def _one_image(self, inputs: dict[str, Any]) -> tuple[Instances, Tensor]:
+        """Instances at the output resolution, masks soft, and the scores of unwanted ones too."""
         views = self.tta_mapper(inputs)
         boxes, scores, classes = [], [], []
         for view, found in zip(views, self._detect_boxes(views), strict=True):
@@ -171,7 +176,10 @@ class DetectorWithTTA(nn.Module):
         merged = self._merge(
             torch.cat(boxes), torch.cat(scores), torch.cat(classes), views[0]["view"].original_size
         )
-        return self._complete(views, merged)
+        wanted = wanted_of(inputs)
+        # Their boxes are clipped already; an empty one would be dropped behind the choice.
+        chosen = merged[wanted.index(merged, merged.pred_boxes.nonempty())]
+        return self._complete(views, chosen, wanted), merged.scores
 
     def _batches(self, views: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         for start in range(0, len(views), self.batch_size):
@@ -183,8 +191,10 @@ class DetectorWithTTA(nn.Module):
         """Per view its boxes, in pixels of the view."""
         raise NotImplementedError
 
-    def _complete(self, views: list[dict[str, Any]], merged: Instances) -> Instances:
-        """``merged`` with the other outputs."""
+    def _complete(
+        self, views: list[dict[str, Any]], merged: Instances, wanted: Wanted
+    ) -> Instances:
+        """``merged`` with the other outputs that are wanted."""
         return merged
 
     def _merge(
@@ -280,10 +290,12 @@ class GeneralizedRCNNWithTTA(DetectorWithTTA):
             found += self.model.roi_heads.detect_boxes(features, proposals)
         return found
 
-    def _complete(self, views: list[dict[str, Any]], merged: Instances) -> Instances:
+    def _complete(
+        self, views: list[dict[str, Any]], merged: Instances, wanted: Wanted
+    ) -> Instances:
         heads = self.model.roi_heads
-        masks_on = getattr(heads, "mask_on", False)
-        keypoints_on = getattr(heads, "keypoint_on", False)
+        masks_on = wanted.masks and getattr(heads, "mask_on", False)
+        keypoints_on = wanted.keypoints and getattr(heads, "keypoint_on", False)
         if not masks_on and not keypoints_on:
             return merged
         masks: list[Tensor] = []

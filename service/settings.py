@@ -11,6 +11,7 @@ from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from models.execution import Mode
 from service.images.limits import PILLOW_MAX_PIXELS
 
 PRETRAINED = Path(__file__).parent.parent / "models" / "pretrained" / "shapes"
@@ -70,6 +71,16 @@ class Settings(BaseSettings):
         "or of the weights of a zoo model.",
     )
     device: str = Field("auto", description="auto, cpu or cuda:n.")
+    mode: Mode = Field(
+        "exact",
+        description="reference: as Detectron2 computes. exact: the same answers, sooner. fast: half "
+        "precision, where the device is faster with it.",
+    )
+    resize: Literal["auto", "pil", "fast"] = Field(
+        "auto",
+        description="pil: bit-equal to Detectron2's. fast: a grey level off here and there. auto: "
+        "fast in the fast mode alone.",
+    )
     threads: int = Field(
         0, ge=0, le=1024, description="CPU threads for all of the work together; 0: all cores."
     )

@@ -17,6 +17,7 @@ from models.heads import build_sem_seg_head
 from models.layers.mask_ops import paste_masks_in_image
 from models.postprocessing import rescale_instances, sem_seg_postprocess
 from models.structures import Instances
+from models.wanted import wanted_of
 
 
 @META_ARCH_REGISTRY.register()
@@ -64,14 +65,24 @@ class PanopticFPN(GeneralizedRCNN):
 
     @torch.no_grad()
     def predict(self, batched_inputs: Inputs) -> Outputs:
-        """Per image ``instances`` (masks soft), ``sem_seg`` and ``panoptic_seg``."""
+        """Per image ``instances`` (masks soft), ``sem_seg`` and ``panoptic_seg``.
+
+        If no image wants a map, only instances as of :class:`GeneralizedRCNN`.
+        """
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
+        if not any(wanted_of(inputs).segmentation for inputs in batched_inputs):
+            return self.answer(images, features, batched_inputs)
         logits, _ = self.sem_seg_head(features)
         results = self.detect(images, features, batched_inputs)
         outputs: Outputs = []
-        for instances, per_image, image_size, size in zip(
-            results, logits, images.image_sizes, output_sizes(batched_inputs, images), strict=True
+        for inputs, instances, per_image, image_size, size in zip(
+            batched_inputs,
+            results,
+            logits,
+            images.image_sizes,
+            output_sizes(batched_inputs, images),
+            strict=True,
         ):
             rescaled = rescale_instances(instances, *size)
             sem_seg = sem_seg_postprocess(per_image, image_size, *size)
@@ -82,7 +93,11 @@ class PanopticFPN(GeneralizedRCNN):
                 stuff_area_thresh=self.combine_stuff_area_thresh,
                 instances_score_thresh=self.combine_instances_score_thresh,
             )
-            outputs.append({"instances": rescaled, "sem_seg": sem_seg, "panoptic_seg": panoptic})
+            # A thing's segment tells its place among all instances, so none is left out.
+            output = {"instances": rescaled, "sem_seg": sem_seg, "panoptic_seg": panoptic}
+            if "wanted" in inputs:
+                output["found_scores"] = rescaled.scores
+            outputs.append(output)
         return outputs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,10 +19,12 @@ from models.architectures.build import META_ARCH_REGISTRY
 from models.backbones import Backbone, build_backbone
 from models.config import Config
 from models.configurable import configurable
-from models.heads import build_roi_heads
-from models.postprocessing import detector_postprocess, rescale_instances
+from models.heads import ROIHeads, build_roi_heads
+from models.postprocessing import detector_postprocess, rescale_instances, rescaled_boxes
 from models.proposals import build_proposal_generator
 from models.structures import ImageList, Instances
+from models.transfer import to_device, to_host
+from models.wanted import Wanted, wanted_of
 
 
 @META_ARCH_REGISTRY.register()
@@ -72,14 +74,41 @@ class GeneralizedRCNN(DetectionModel):
 
     @torch.no_grad()
     def predict(self, batched_inputs: Inputs) -> Outputs:
-        """Per image ``{"instances": Instances}`` at the output resolution, masks soft."""
+        """Per image ``{"instances": Instances}`` at the output resolution, masks soft.
+
+        An input with ``wanted`` (:class:`models.wanted.Wanted`) gets those instances alone, and under
+        ``found_scores`` the scores of all. They are on the host, wherever the model runs.
+        """
         images = self.preprocess_image(batched_inputs)
-        results = self.detect(images, self.backbone(images.tensor), batched_inputs)
+        return self.answer(images, self.backbone(images.tensor), batched_inputs)
+
+    def answer(
+        self, images: ImageList, features: dict[str, Any], batched_inputs: Inputs
+    ) -> Outputs:
+        """What :meth:`predict` gives, from features; masks and keypoints of what is wanted alone."""
         sizes = output_sizes(batched_inputs, images)
-        return [
-            {"instances": rescale_instances(instances, *size)}
-            for instances, size in zip(results, sizes, strict=True)
-        ]
+        wanted = [wanted_of(inputs) for inputs in batched_inputs]
+        heads: Any = self.roi_heads
+        if type(heads).forward is not ROIHeads.forward:
+            # Heads of somebody's own run as a whole; what is not wanted is left out afterwards.
+            found = to_host(self.detect(images, features, batched_inputs))
+            chosen = _choose(found, sizes, wanted)
+        else:
+            # On the host, where each question to a box does not wait for the device.
+            found = to_host(
+                heads.detect_boxes(features, self.propose(images, features, batched_inputs))
+            )
+            chosen = _choose(found, sizes, wanted)
+            chosen = to_host(_complete(heads, features, chosen, wanted))
+        outputs: Outputs = []
+        for inputs, instances, size, all_of in zip(
+            batched_inputs, chosen, sizes, found, strict=True
+        ):
+            output: dict[str, Any] = {"instances": rescale_instances(instances, *size)}
+            if "wanted" in inputs:
+                output["found_scores"] = all_of.scores
+            outputs.append(output)
+        return outputs
 
     @torch.no_grad()
     def inference(
@@ -140,3 +169,31 @@ class GeneralizedRCNN(DetectionModel):
                 f"{missing[0]} has none under 'proposals'."
             )
         return [inputs["proposals"].to(self.device) for inputs in batched_inputs]
+
+
+def _choose(
+    found: Sequence[Instances], sizes: Sequence[tuple[int, int]], wanted: Sequence[Wanted]
+) -> list[Instances]:
+    """Per image the instances that are wanted and that the output size leaves a box of."""
+    chosen = []
+    for instances, size, choice in zip(found, sizes, wanted, strict=True):
+        boxes = rescaled_boxes(instances.pred_boxes, instances.image_size, size)
+        chosen.append(instances[choice.index(instances, boxes.nonempty())])
+    return chosen
+
+
+def _complete(
+    heads: Any, features: Mapping[str, Any], chosen: list[Instances], wanted: Sequence[Wanted]
+) -> list[Instances]:
+    """Masks and keypoints, for the images that want what the heads have of them."""
+    masks_on, keypoints_on = getattr(heads, "mask_on", False), getattr(heads, "keypoint_on", False)
+    needed = [(w.masks and masks_on) or (w.keypoints and keypoints_on) for w in wanted]
+    if not any(needed):
+        return chosen
+    # The heads know an image by its place, so the others stay in it, empty.
+    given = [x if need else x[:0] for x, need in zip(chosen, needed, strict=True)]
+    device = next(iter(features.values())).device
+    completed = heads.forward_with_given_boxes(features, to_device(given, device))
+    return [
+        done if need else plain for done, plain, need in zip(completed, chosen, needed, strict=True)
+    ]

@@ -6,6 +6,7 @@ Detectron2's). Only the last step is ours: soft masks are pasted as all masks he
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from models.errors import CheckpointError, ConfigError
 from models.metadata import DatasetMetadata
 from models.postprocessing import paste_instance_masks, rescale_instances
 from models.structures import Boxes, Instances
+from models.wanted import Wanted, wanted_of
 
 
 @META_ARCH_REGISTRY.register()
@@ -89,6 +91,31 @@ class TorchvisionDetector(nn.Module):
         )
         if architecture.frozen_norm:
             _freeze_norms_(self.detector.backbone.body, frozen_norm_eps)
+        self._wanted: Sequence[Wanted] = ()
+        self._found_scores: list[Tensor] = []
+        if not is_dense:
+            self._choose_before_masks()
+
+    def _choose_before_masks(self) -> None:
+        """Between torchvision's choice of boxes and its masks and keypoints, drop what is not wanted."""
+        heads = self.detector.roi_heads
+        choose_boxes, has_mask = heads.postprocess_detections, heads.has_mask
+
+        def postprocess_detections(*args: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+            boxes, scores, labels = choose_boxes(*args)
+            self._found_scores = list(scores)
+            for i, wanted in enumerate(self._wanted):
+                found = Instances(
+                    (0, 0), scores=scores[i], pred_classes=labels[i] - 1, pred_boxes=boxes[i]
+                )
+                index = wanted.index(found)
+                boxes[i], scores[i], labels[i] = boxes[i][index], scores[i][index], labels[i][index]
+            return boxes, scores, labels
+
+        heads.postprocess_detections = postprocess_detections
+        heads.has_mask = lambda: (
+            bool(has_mask()) and (not self._wanted or any(wanted.masks for wanted in self._wanted))
+        )
 
     @classmethod
     def from_config(cls, cfg: Config) -> dict[str, Any]:
@@ -165,13 +192,28 @@ class TorchvisionDetector(nn.Module):
         ]
 
     def predict(self, batched_inputs: Inputs) -> Outputs:
-        """As :meth:`forward`, but ``pred_masks`` stay soft and small, (R, 1, M, M) over each box."""
+        """As :meth:`forward`, but ``pred_masks`` stay soft and small, (R, 1, M, M) over each box.
+
+        Of an R-CNN, inputs with ``wanted`` get those instances alone; masks are left out if no input
+        wants any.
+        """
         outputs: Outputs = []
-        detected = self.inference(batched_inputs, do_postprocess=False)
+        self._wanted = [wanted_of(inputs) for inputs in batched_inputs]
+        self._found_scores = []
+        try:
+            detected = self.inference(batched_inputs, do_postprocess=False)
+        finally:
+            self._wanted = ()
         for inputs, instances in zip(batched_inputs, detected, strict=True):
             height, width = instances.image_size
             size = (int(inputs.get("height", height)), int(inputs.get("width", width)))
             outputs.append({"instances": rescale_instances(instances, *size)})
+        if self._found_scores:
+            for inputs, output, scores in zip(
+                batched_inputs, outputs, self._found_scores, strict=True
+            ):
+                if "wanted" in inputs:
+                    output["found_scores"] = scores
         return outputs
 
     @torch.no_grad()

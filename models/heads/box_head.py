@@ -55,7 +55,7 @@ class FastRCNNConvFCHead(nn.Sequential):
                 padding=1,
                 bias=not conv_norm,
                 norm=get_norm(conv_norm, dim),
-                activation=F.relu,
+                activation=F.relu_,
             )
             c2_msra_fill(conv)
             self.add_module(f"conv{i}", conv)
@@ -66,13 +66,15 @@ class FastRCNNConvFCHead(nn.Sequential):
                 raise ValueError(
                     "Linear layers of a box head need the height and width of its input."
                 )
+            self.pooled_shape = (channels, height, width)
+            """Of the features behind the convolutions, which the first linear layer takes."""
             self.add_module("flatten", nn.Flatten())
             features = channels * height * width
             for i, dim in enumerate(fc_dims, start=1):
                 linear = nn.Linear(features, dim)
                 c2_xavier_fill(linear)
                 self.add_module(f"fc{i}", linear)
-                self.add_module(f"fc_relu{i}", nn.ReLU())
+                self.add_module(f"fc_relu{i}", nn.ReLU(inplace=True))
                 features = dim
             self._output_shape = ShapeSpec(channels=features)
 

@@ -30,7 +30,7 @@ def keypoint_rcnn_inference(
         pred_instances: per image its detections, with ``pred_boxes``; changed in place.
     """
     boxes = torch.cat([instances.pred_boxes.tensor for instances in pred_instances], dim=0)
-    keypoints = heatmaps_to_keypoints(pred_keypoint_logits.detach(), boxes.detach())
+    keypoints = heatmaps_to_keypoints(pred_keypoint_logits.detach().float(), boxes.detach())
     parts = torch.split(keypoints, [len(instances) for instances in pred_instances])
     for part, instances in zip(parts, pred_instances, strict=True):
         instances.pred_keypoints = part
@@ -129,7 +129,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead):
     def layers(self, x: Tensor) -> Tensor:
         """(R, C, H, W) -> keypoint logits (R, K, 4 H, 4 W)."""
         for i in range(1, self._num_convs + 1):
-            x = F.relu(getattr(self, f"conv_fcn{i}")(x))
+            x = F.relu_(getattr(self, f"conv_fcn{i}")(x))
         x = self.score_lowres(x)
         return F.interpolate(x, scale_factor=self.up_scale, mode="bilinear", align_corners=False)
 

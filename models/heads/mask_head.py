@@ -29,12 +29,12 @@ def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: Sequence[Insta
             images in order.
         pred_instances: per image its detections, with ``pred_classes``; changed in place.
     """
-    if pred_mask_logits.shape[1] == 1:
-        probabilities = pred_mask_logits.sigmoid()
-    else:
+    logits = pred_mask_logits.float()
+    if logits.shape[1] != 1:
         classes = torch.cat([instances.pred_classes for instances in pred_instances])
         index = torch.arange(len(classes), device=classes.device)
-        probabilities = pred_mask_logits[index, classes][:, None].sigmoid()
+        logits = logits[index, classes][:, None]
+    probabilities = logits.sigmoid()
     parts = torch.split(probabilities, [len(instances) for instances in pred_instances])
     for masks, instances in zip(parts, pred_instances, strict=True):
         instances.pred_masks = masks
@@ -103,7 +103,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead):
                 padding=1,
                 bias=not conv_norm,
                 norm=get_norm(conv_norm, dim),
-                activation=F.relu,
+                activation=F.relu_,
             )
             c2_msra_fill(conv)
             self.add_module(f"mask_fcn{i}", conv)
@@ -128,12 +128,34 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead):
             "conv_norm": head.NORM,
         }
 
+    def forward(self, x: Tensor, instances: list[Instances]) -> list[Instances]:
+        """See :meth:`BaseMaskRCNNHead.forward`; predicts the mask of each instance's class alone."""
+        if (
+            self.predictor.out_channels == 1
+            or type(self).layers is not MaskRCNNConvUpsampleHead.layers
+        ):
+            # One class, or a subclass with layers of its own.
+            return super().forward(x, instances)
+        hidden = self.upsampled(x)
+        classes = torch.cat([found.pred_classes for found in instances])
+        rows = self.predictor.weight[classes].flatten(1)[:, :, None]
+        # (R, H * W, C) @ (R, C, 1): of K masks only one is looked at, so only one is computed.
+        logits = hidden.flatten(2).transpose(1, 2) @ rows
+        bias: Any = self.predictor.bias
+        logits = logits.reshape(-1, 1, *hidden.shape[2:]) + bias[classes].view(-1, 1, 1, 1)
+        mask_rcnn_inference(logits, instances)
+        return instances
+
     def layers(self, x: Tensor) -> Tensor:
         """(R, C, H, W) -> mask logits (R, K or 1, 2 H, 2 W)."""
+        logits: Tensor = self.predictor(self.upsampled(x))
+        return logits
+
+    def upsampled(self, x: Tensor) -> Tensor:
+        """(R, C, H, W) -> what the predictor takes, (R, C', 2 H, 2 W)."""
         for i in range(1, self._num_convs + 1):
             x = getattr(self, f"mask_fcn{i}")(x)
-        logits: Tensor = self.predictor(F.relu(self.deconv(x)))
-        return logits
+        return F.relu_(self.deconv(x))
 
 
 def build_mask_head(cfg: Config, input_shape: ShapeSpec) -> nn.Module:

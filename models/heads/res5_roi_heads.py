@@ -16,7 +16,7 @@ from models.heads.mask_head import build_mask_head
 from models.heads.roi_heads import ROI_HEADS_REGISTRY, ROIHeads, pooler_from_config
 from models.layers import ShapeSpec
 from models.poolers import ROIPooler
-from models.structures import Boxes, ImageList, Instances
+from models.structures import Boxes, Instances
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -108,17 +108,6 @@ class Res5ROIHeads(ROIHeads):
         pooled = self.pooler([features[name] for name in self.in_features], boxes)
         transformed: Tensor = self.res5(pooled)
         return transformed
-
-    def forward(
-        self,
-        images: ImageList,
-        features: Mapping[str, Tensor],
-        proposals: list[Instances],
-        targets: list[Instances] | None = None,
-    ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """See :meth:`ROIHeads.forward`."""
-        instances = self.detect_boxes(features, proposals)
-        return self.forward_with_given_boxes(features, instances), {}
 
     def detect_boxes(
         self, features: Mapping[str, Tensor], proposals: list[Instances]

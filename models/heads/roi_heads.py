@@ -82,7 +82,8 @@ class ROIHeads(nn.Module):
         Returns:
             Per image its detections in inference; the losses by name in training.
         """
-        raise NotImplementedError
+        instances = self.detect_boxes(features, proposals)
+        return self.forward_with_given_boxes(features, instances), {}
 
     def detect_boxes(
         self, features: Mapping[str, Tensor], proposals: list[Instances]
@@ -233,17 +234,6 @@ class StandardROIHeads(ROIHeads):
             ),
         }
 
-    def forward(
-        self,
-        images: ImageList,
-        features: Mapping[str, Tensor],
-        proposals: list[Instances],
-        targets: list[Instances] | None = None,
-    ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """See :meth:`ROIHeads.forward`."""
-        pred_instances = self.detect_boxes(features, proposals)
-        return self.forward_with_given_boxes(features, pred_instances), {}
-
     def forward_with_given_boxes(
         self, features: Mapping[str, Tensor], instances: list[Instances]
     ) -> list[Instances]:
@@ -273,8 +263,11 @@ class StandardROIHeads(ROIHeads):
         regions = self._regions(
             self.keypoint_pooler, self.keypoint_in_features, features, instances
         )
+        if isinstance(regions, Tensor):
+            # layers() is called past the head itself, which may compute in half precision.
+            regions = regions.to(next(self.keypoint_head.parameters()).dtype)
         logits: Tensor = self.keypoint_head.layers(regions)
-        return logits
+        return logits.float()
 
     @staticmethod
     def _regions(

@@ -67,7 +67,7 @@ class SemSegFPNHead(nn.Module):
                     padding=1,
                     bias=not norm,
                     norm=get_norm(norm, conv_dims),
-                    activation=F.relu,
+                    activation=F.relu_,
                 )
                 c2_msra_fill(conv)
                 layers.append(conv)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class DeformConv2d(nn.Module):
     """A 3x3 (or other) convolution whose taps move by offsets that are given (Dai et al. 2017).
 
-    There is no bias; a norm may follow, as a submodule ``norm``.
+    There is no bias, unless a norm was folded into one; a norm may follow, as a submodule ``norm``.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class DeformConv2d(nn.Module):
         shape = (out_channels, in_channels // groups, kernel_size, kernel_size)
         self.weight = nn.Parameter(torch.empty(shape))
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
+        self.register_parameter("bias", None)
         self.norm = norm
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -40,14 +41,20 @@ class DeformConv2d(nn.Module):
             offset: (N, 2 * G * kernel^2, H', W'), pairs (y, x) in pixels; G is the number of
                 deformable groups.
             mask: (N, G * kernel^2, H', W'), weight of each tap (v2); None is v1.
+
+        Inputs of half precision are computed in that of the weight: a position needs it.
         """
+        precise = self.weight.dtype
         out: Tensor = torchvision.ops.deform_conv2d(
-            x,
-            offset,
+            x.to(precise),
+            offset.to(precise),
             self.weight,
+            self.bias,
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
-            mask=mask,
+            mask=None if mask is None else mask.to(precise),
         )
-        return out if self.norm is None else self.norm(out)
+        if self.norm is not None:
+            out = self.norm(out)
+        return out.to(x.dtype)

@@ -75,6 +75,7 @@ def describe(model: ServedModel) -> dict[str, Any]:
         },
         "device": description.device,
         "precision": description.precision,
+        "execution": description.execution or None,
         "config": description.config_file,
         "weights": {"file": description.weights_file, "sha256": description.weights_sha256},
         "loaded_at": datetime.fromtimestamp(version.loaded_at, UTC).isoformat(timespec="seconds"),

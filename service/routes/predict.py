@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import orjson
 from fastapi import APIRouter
@@ -13,18 +13,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.encoding.instances import Selection
-from service.errors import ApiError, ClientDisconnected, QueueFull, Unprocessable
+from service.errors import ApiError, QueueFull, Unprocessable
 from service.inference.detector import ModelDescription, Views
 from service.inference.pipeline import ImageAnswer
 from service.repository.version import ModelVersion, RequestLease
 from service.routes import runtime_of
+from service.routes.disconnect import unless_disconnected
 from service.routes.predict_docs import PREDICT_OPENAPI, PREDICT_RESPONSES
+from service.runtime import Runtime
 from service.schemas.options import MAX_PROPOSALS, PredictOptions
 from service.settings import Settings
 from service.uploads import Upload, read_uploads
 
 router = APIRouter(tags=["predict"])
-T = TypeVar("T")
 
 
 @router.post("/predict", responses=PREDICT_RESPONSES, openapi_extra=PREDICT_OPENAPI)
@@ -38,6 +39,9 @@ async def predict(request: Request) -> Response:
     runtime = runtime_of(request)
     started = time.monotonic()
     runtime.require_ready()
+    with _counting_refusals(runtime, request.query_params.get("model")):
+        # Before the body is read: to refuse must cost a flooded server next to nothing.
+        runtime.scheduler.require_room()
     body = await read_uploads(request, runtime.upload_limits)
     options = PredictOptions.parse(body.options | _query_options(request))
     model = runtime.repository.get(options.model)
@@ -46,15 +50,11 @@ async def predict(request: Request) -> Response:
     _check_views(selection.tta, runtime.settings)
     number = len(body.uploads)
     _check_proposals(options, number)
-    try:
+    with _counting_refusals(runtime, model.name, number):
         runtime.scheduler.reserve(number)
-    except QueueFull:
-        labels = (model.name, model.current.label, "queue_full")
-        runtime.metrics.predictions.labels(*labels).inc(number)
-        raise
     lease = RequestLease()
     try:
-        answers = await _unless_disconnected(
+        answers = await unless_disconnected(
             request,
             runtime.pipeline.predict(
                 body.uploads, model, options, lease, timeout_s=runtime.settings.request_timeout_s
@@ -76,6 +76,18 @@ async def predict(request: Request) -> Response:
     return Response(
         orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json"
     )
+
+
+@contextmanager
+def _counting_refusals(runtime: Runtime, name: str | None, images: int = 1) -> Iterator[None]:
+    """Images that find the queue full are counted for their model."""
+    try:
+        yield
+    except QueueFull:
+        model = runtime.repository.get(name)
+        labels = (model.name, model.current.label, "queue_full")
+        runtime.metrics.predictions.labels(*labels).inc(images)
+        raise
 
 
 def _check_proposals(options: PredictOptions, images: int) -> None:
@@ -120,6 +132,8 @@ def _check_views(views: Views | None, settings: Settings) -> None:
 def _query_options(request: Request) -> dict[str, Any]:
     """Query parameters; repeated classes are a list."""
     values: dict[str, Any] = {}
+    if not request.scope["query_string"]:
+        return values
     for key in request.query_params:
         given = request.query_params.getlist(key)
         if len(given) > 1 and key != "classes":
@@ -128,25 +142,6 @@ def _query_options(request: Request) -> dict[str, Any]:
             )
         values[key] = given if len(given) > 1 else given[0]
     return values
-
-
-async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``, which is cancelled when the client leaves: nobody waits for it then."""
-
-    async def disconnect() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(disconnect())
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnected("client_disconnected", "The client left before the answer.")
-        return working.result()
-    finally:
-        leaving.cancel()
-        working.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 def _refusal(answers: list[ImageAnswer], uploads: list[Upload]) -> ApiError:

@@ -195,6 +195,32 @@ class WeightsInfo(Answer):
     sha256: str
 
 
+class DeviationInfo(Answer):
+    """Worst differences of the mode from ``reference``, measured on probe pictures at load."""
+
+    instances: int = Field(description="That the reference found.")
+    matched: float = Field(description="Share with a counterpart of their class, IoU at least 0.9.")
+    exact: float = Field(description="Share within 1e-4 in score and 0.01 pixels in the box.")
+    score: float = Field(description="Largest difference of a score, among the matched.")
+    box_px: float = Field(description="Largest difference of a box coordinate, in pixels.")
+    pixels: float = Field(description="Share of pixels of a semantic map of another class.")
+
+
+class ExecutionInfo(Answer):
+    """How the model runs, and how far that changes its answers."""
+
+    mode: Literal["reference", "exact", "fast"]
+    requested: Literal["reference", "exact", "fast"]
+    reason: str = Field(description="Why it is another mode than requested.")
+    device: str
+    dtype: str
+    memory_format: str
+    folded_norms: int
+    resize: Literal["pil", "fast"]
+    cuda_graphs: int = Field(description="Parts, each for one shape, recorded at warm-up.")
+    deviation: DeviationInfo | None
+
+
 class ModelAnswer(Answer):
     """One model and its current version."""
 
@@ -220,7 +246,8 @@ class ModelAnswer(Answer):
     input: InputInfo
     thresholds: Thresholds
     device: str
-    precision: str
+    precision: str = Field(description="Number format of backbone and heads.")
+    execution: ExecutionInfo | None = Field(description="null if the detector does not say.")
     config: str
     weights: WeightsInfo
     loaded_at: str = Field(description="RFC 3339, UTC.")

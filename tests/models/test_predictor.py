@@ -1,6 +1,7 @@
 """Predictor: pictures of every kind in, the same instances out; errors that say what to do."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from models import (
 )
 from models.device import resolve_device
 from models.predictor import Preprocessing
+from models.transforms import resize_image, resize_image_fast, resized_size
 
 ORIENTATION = 0x0112
 
@@ -31,8 +33,10 @@ def assert_same(first: Instances, second: Instances) -> None:
     assert torch.equal(first.pred_masks, second.pred_masks)
 
 
-def preprocessing(input_format: str, min_size: int = 0) -> Preprocessing:
-    return Preprocessing(input_format, min_size, max_size=1333, size_divisibility=32)
+def preprocessing(
+    input_format: str, min_size: int = 0, resize: Literal["pil", "fast"] = "pil"
+) -> Preprocessing:
+    return Preprocessing(input_format, min_size, max_size=1333, size_divisibility=32, resize=resize)
 
 
 def test_instances_are_in_pixels_of_the_picture(
@@ -167,12 +171,33 @@ def test_the_model_gets_its_own_channel_order(
     assert prepared[:, 0, 0].tolist() == expected
 
 
-@pytest.mark.parametrize("size", [(4, 5), (1, 1)])
-def test_a_prepared_picture_shares_no_memory(size: tuple[int, int]) -> None:
-    image = np.zeros((*size, 3), dtype=np.uint8)
-    image.setflags(write=False)
-    preprocessing("RGB")(image).fill_(7)
-    assert not image.any()
+@pytest.mark.parametrize("resize", ["pil", "fast"])
+@pytest.mark.parametrize("min_size", [0, 4, 9])
+@pytest.mark.parametrize("size", [(4, 5), (4, 4)])
+def test_a_prepared_picture_shares_no_memory(
+    size: tuple[int, int], min_size: int, resize: Literal["pil", "fast"]
+) -> None:
+    for input_format in ("RGB", "BGR"):
+        image = np.zeros((*size, 3), dtype=np.uint8)
+        preprocessing(input_format, min_size, resize)(image).fill_(7)
+        image.setflags(write=False)
+        preprocessing(input_format, min_size, resize)(image).fill_(7)
+        assert not image.any()
+
+
+@pytest.mark.parametrize("resize", ["pil", "fast"])
+@pytest.mark.parametrize("min_size", [0, 40, 100])
+@pytest.mark.parametrize("input_format", ["RGB", "BGR"])
+def test_a_prepared_picture_is_the_resized_one_with_channels_last(
+    input_format: str, min_size: int, resize: Literal["pil", "fast"]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    size = resized_size(60, 80, min_size, 1333)
+    by = resize_image if resize == "pil" else resize_image_fast
+    expected = by(image, *size)[:, :, :: 1 if input_format == "RGB" else -1]
+    prepared = preprocessing(input_format, min_size, resize)(image)
+    assert np.array_equal(prepared.permute(1, 2, 0).numpy(), expected)
+    assert prepared.permute(1, 2, 0).is_contiguous()
 
 
 def test_a_picture_is_resized_and_its_padded_size_known() -> None:

@@ -19,7 +19,8 @@ from PIL import Image
 from seeded_weights import NOT_SEEDED, seeded_state
 from torch import Tensor
 
-from models import Instances, build_model, load_config
+from models import Instances, Predictor, build_model, load_config
+from models.execution import ExecutionPlan, Mode
 from models.structures import Boxes, RotatedBoxes, pairwise_iou, pairwise_iou_rotated
 from models.test_time_augmentation import GeneralizedRCNNWithTTA
 from models.transforms import resize_image, resized_size
@@ -38,6 +39,7 @@ class GoldenRun:
     features: dict[str, Tensor]
     proposals: list[Instances]  # of the generator; empty where there is none
     outputs: list[dict[str, Any]]
+    plan: ExecutionPlan
 
     @property
     def instances(self) -> list[Instances]:
@@ -45,7 +47,9 @@ class GoldenRun:
         return [output["instances"] for output in self.outputs]
 
 
-def run_case(name: str, *, images: int | None = None, device: str = "cpu") -> GoldenRun:
+def run_case(
+    name: str, *, images: int | None = None, device: str = "cpu", mode: Mode = "reference"
+) -> GoldenRun:
     """Build the model of a folder, seed it, and run both images in one batch as Detectron2 did.
 
     With test-time augmentation the images go in one by one at their own size; then, and only then,
@@ -61,7 +65,12 @@ def run_case(name: str, *, images: int | None = None, device: str = "cpu") -> Go
     model: Any = build_model(cfg)
     seeded = seeded_state(model, expected["seed"], expected["stem_gain"])
     model.load_state_dict(seeded, strict=False)
-    model.to(device)
+    parameters = {
+        key: list(value.shape)
+        for key, value in model.state_dict().items()
+        if not any(part in key for part in NOT_SEEDED)
+    }
+    plan = Predictor(model.to(device), cfg, mode=mode).plan
     inputs = golden_inputs(expected)
     features: dict[str, Tensor] = {}
     proposals: list[Instances] = []
@@ -75,11 +84,6 @@ def run_case(name: str, *, images: int | None = None, device: str = "cpu") -> Go
             generator.register_forward_hook(lambda _, __, output: proposals.extend(output[0]))
     with torch.inference_mode():
         outputs = model_that_runs(inputs)
-    parameters = {
-        key: list(value.shape)
-        for key, value in model.state_dict().items()
-        if not any(part in key for part in NOT_SEEDED)
-    }
     return GoldenRun(
         name,
         expected,
@@ -87,6 +91,7 @@ def run_case(name: str, *, images: int | None = None, device: str = "cpu") -> Go
         {key: value.cpu() for key, value in features.items()},
         [found.to("cpu") for found in proposals],
         [_on_cpu(output) for output in outputs],
+        plan,
     )
 
 

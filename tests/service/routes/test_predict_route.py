@@ -421,6 +421,15 @@ async def test_a_full_queue_is_429_with_retry_after(serve: Serve) -> None:
     answer_of(await post(served, 3))
 
 
+async def test_a_full_queue_is_told_before_the_body_is_read(serve: Serve) -> None:
+    served = serve(max_queue=1)
+    running = await occupied(served, 1)
+    response = await served.client.post("/predict", content=b"plain text")
+    assert error_of(response, 429).code == "queue_full"
+    served.detector.go.set()
+    answer_of(await running)
+
+
 async def test_places_are_given_back_after_every_outcome(serve: Serve) -> None:
     served = serve()
     served.detector.fail_on = {9}
