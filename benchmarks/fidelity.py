@@ -6,6 +6,7 @@ Run by ``make fidelity``. Timings are no part of it.
 from __future__ import annotations
 
 import argparse
+import itertools
 import platform
 import sys
 from pathlib import Path
@@ -21,10 +22,13 @@ sys.path.insert(0, str(REPOSITORY))
 
 from golden import CASES, Differences, compare_run, run_case  # noqa: E402  # from tests/support
 
+from models.execution import Mode  # noqa: E402  # see the path above
+
 HEADER = """# Fidelity
 
 What Detectron2 0.6 answers and what detserve answers, on the same two images with the same weights, in
-float32 on a CPU. Made by `make fidelity` with torch {torch}, torchvision {torchvision} on {machine}.
+float32 on a CPU, in the modes `reference` and `exact` (which is what `detserve serve` runs in). Made by
+`make fidelity` with torch {torch}, torchvision {torchvision} on {machine}.
 
 The weights are deterministic noise, scaled so that detections are many and diverse: harder to match than a
 trained model's. The answers and the configs are in `tests/data/golden`, the rules in
@@ -38,12 +42,27 @@ equal on 99.8 % of the pixels; when panoptic segments are the same and equal on 
 features differ by less than 1e-3 of their standard deviation; and when parameters have the same names and
 shapes. *TTA* is test-time augmentation.
 
-{summary}
+## Mode reference
 
+{reference_summary}
+
+{reference}
+
+## Mode exact
+
+Norms folded into convolutions, channels-last memory, fused ReLUs, RoIs pooled as weighted sums of pixels.
+
+{exact_summary}
+
+{exact}
+"""
+
+TABLE = """\
 | model | clear | matched | worst box (px) | worst score | worst mask IoU | keypoints within 0.5 px \
 | proposals, worst IoU | semantic pixels | panoptic pixels | worst feature (std) | result |
 |---|---|---|---|---|---|---|---|---|---|---|---|
 """
+MODES: tuple[Mode, ...] = ("reference", "exact")
 
 FOOTER = """
 An expected box is written with four decimals and a score with six, so that differences of 6e-05 and 5e-07 are
@@ -102,30 +121,36 @@ def main() -> int:
     if unknown:
         parser.error(f"no such case: {', '.join(unknown)}")
     console = Console()
-    found: dict[str, Differences] = {}
+    found: dict[Mode, dict[str, Differences]] = {mode: {} for mode in MODES}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        task = progress.add_task("Comparing", total=len(names))
-        for name in names:
-            progress.update(task, description=name)
-            found[name] = compare_run(run_case(name))
-            for reason in found[name].broken:
-                progress.console.print(f"{name}: {reason}", markup=False)
+        task = progress.add_task("Comparing", total=len(names) * len(MODES))
+        for name, mode in itertools.product(names, MODES):
+            progress.update(task, description=f"{name} ({mode})")
+            run = run_case(name, mode=mode)
+            found[mode][name] = compare_run(run)
+            if run.plan.mode != mode:
+                found[mode][name].broken.append(f"runs as {run.plan.mode}: {run.plan.reason}")
+            for reason in found[mode][name].broken:
+                progress.console.print(f"{name} ({mode}): {reason}", markup=False)
             progress.advance(task)
-    table = [row(name, differences) for name, differences in found.items()]
+    rows = {mode: [row(*item) for item in found[mode].items()] for mode in MODES}
     if arguments.names:
-        print(*table, sep="\n")
+        for mode in MODES:
+            print(mode, *rows[mode], sep="\n")
     else:
         header = HEADER.format(
             torch=torch.__version__,
             torchvision=torchvision.__version__,
             machine=platform.machine(),
-            summary=summary(list(found.values())),
+            **{mode: TABLE + "\n".join(rows[mode]) for mode in MODES},
+            **{f"{mode}_summary": summary(list(found[mode].values())) for mode in MODES},
         )
-        arguments.out.write_text(header + "\n".join(table) + "\n" + FOOTER)
+        arguments.out.write_text(header + FOOTER)
         print(f"Wrote {arguments.out}")
-    failed = [name for name, differences in found.items() if differences.broken]
-    print(f"{len(found) - len(failed)} of {len(found)} cases pass.")
+    results = [differences for mode in MODES for differences in found[mode].values()]
+    failed = [differences for differences in results if differences.broken]
+    print(f"{len(results) - len(failed)} of {len(results)} cases pass.")
     return int(bool(failed))
 
 

@@ -130,7 +130,7 @@ def broken(_: Tensor) -> Tensor:
     raise RuntimeError("operation not permitted when stream is capturing")
 
 
-Pair = collections.namedtuple("Pair", "a b")  # noqa: PYI024  # as somebody's module may return
+Pair = collections.namedtuple("Pair", "a b")  # as somebody's module may return
 
 
 @pytest.mark.parametrize("output", [lambda x: Pair(x, x), lambda x: x.tolist()])

@@ -86,4 +86,4 @@ def test_deformable_convolutions_keep_their_positions_exact() -> None:
 
 
 def test_the_speed_is_a_ratio() -> None:
-    assert speed_of_bfloat16(channels=8, side=8, repeats=1) > 0
+    assert speed_of_bfloat16(channels=8, side=8, rounds=1) > 0
