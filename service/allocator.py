@@ -42,5 +42,12 @@ def keep_large_buffers() -> bool:
     return all(done)
 
 
+def give_back_free_memory() -> None:
+    """Return what lies free in the heap to the kernel, such as what loading a model has needed."""
+    library = ctypes.CDLL(None) if os.name == "posix" else None
+    if library is not None and hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+
+
 def _tunes_malloc() -> bool:
     return "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")

@@ -10,14 +10,12 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import RedirectResponse, Response
 
 from service import __version__
+from service.direct import DirectRoutes
 from service.error_handlers import install_error_handlers
-from service.logging import log_request
-from service.middleware import RequestContextMiddleware, RequestRecord
+from service.middleware import RequestContextMiddleware
+from service.request_metrics import RequestMetrics
 from service.routes import health, models, predict, reload
 from service.runtime import Runtime
-
-PROBES = frozenset({"/livez", "/readyz", "/metrics"})
-"""Left out of the log and of the HTTP metrics: they come every few seconds and say nothing."""
 
 
 def create_app(runtime: Runtime) -> FastAPI:
@@ -35,6 +33,8 @@ def create_app(runtime: Runtime) -> FastAPI:
         summary="The production server for Detectron2 models, without Detectron2.",
         lifespan=lifespan,
         redoc_url=None,
+        # Not set up here, but looked for at every request, in the environment.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.runtime = runtime
     install_error_handlers(app)
@@ -45,34 +45,11 @@ def create_app(runtime: Runtime) -> FastAPI:
     async def root() -> Response:
         return RedirectResponse("docs")
 
-    metrics = runtime.metrics
-
-    def started(route: str) -> None:
-        if route not in PROBES:
-            metrics.http_in_progress.labels(route).inc()
-
-    def observe(record: RequestRecord) -> None:
-        if record.route in PROBES:
-            return
-        metrics.http_in_progress.labels(record.route).dec()
-        metrics.http_requests.labels(
-            _known_method(record.method), record.route, str(record.status)
-        ).inc()
-        metrics.http_seconds.labels(_known_method(record.method), record.route).observe(
-            record.duration_s
-        )
-        metrics.http_request_bytes.labels(record.route).observe(record.request_bytes)
-        metrics.http_response_bytes.labels(record.route).observe(record.response_bytes)
-        log_request(record)
-
-    app.add_middleware(RequestContextMiddleware, observe=observe, started=started)
-    return app
-
-
-def _known_method(method: str) -> str:
-    """A label must not be the client's to invent."""
-    return (
-        method
-        if method in {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
-        else "other"
+    # In the place of the stack that Starlette would build at the first request: ours is the outermost,
+    # so that it sees every request and every error.
+    observer = RequestMetrics(runtime.metrics)
+    direct = DirectRoutes(app.build_middleware_stack(), {("POST", "/predict"): predict.predict})
+    app.middleware_stack = RequestContextMiddleware(
+        direct, observe=observer.ended, started=observer.started
     )
+    return app

@@ -7,6 +7,7 @@ from pathlib import Path
 from models import zoo
 from models.device import resolve_device
 from models.zoo import ZooModel
+from service.allocator import give_back_free_memory
 from service.errors import Unavailable
 from service.images import ImageLimits
 from service.inference.detector import Detector
@@ -74,7 +75,7 @@ class Runtime:
         self.draining = False
 
     def _load(self, source: ModelSource) -> Detector:
-        return load_torch_detector(
+        detector = load_torch_detector(
             config=source.config,
             weights=source.weights,
             labels=source.labels,
@@ -83,6 +84,8 @@ class Runtime:
             mode=self.settings.mode,
             resize=self.settings.resize,
         )
+        give_back_free_memory()  # loading and trying the modes has needed more than serving will
+        return detector
 
     @property
     def model_root(self) -> Path:

@@ -142,8 +142,12 @@ class TorchDetector:
         shrink = max(height / size[0], width / size[1])
         return size if shrink <= LARGEST_SHRINK_ON_DEVICE else None
 
-    def warm_up(self) -> None:
-        """Record the shapes that will come most as CUDA graphs; nothing on a CPU."""
+    def warm_up(self, sizes: Sequence[tuple[int, int]] | None = None) -> None:
+        """Record the shapes that will come most as CUDA graphs; nothing on a CPU.
+
+        Args:
+            sizes: padded (height, width) to record; None: those of the common aspect ratios.
+        """
         predictor = self.predictor
         preprocess = predictor.preprocess
         if (
@@ -155,9 +159,13 @@ class TorchDetector:
         ):
             return
         channels_last = predictor.plan.memory_format == "channels_last"
+        if sizes is None:
+            sizes = common_sizes(
+                preprocess.min_size, preprocess.max_size, preprocess.size_divisibility
+            )
         self._graphs = record_shapes(
             predictor.model,
-            common_sizes(preprocess.min_size, preprocess.max_size, preprocess.size_divisibility),
+            sizes,
             max_detections=self._description.max_detections,
             memory_format=torch.channels_last if channels_last else torch.contiguous_format,
         )

@@ -216,6 +216,7 @@ class ExecutionInfo(Answer):
     dtype: str
     memory_format: str
     folded_norms: int
+    winograd: int = Field(description="Convolutions that take fewer products.")
     resize: Literal["pil", "fast"]
     cuda_graphs: int = Field(description="Parts, each for one shape, recorded at warm-up.")
     deviation: DeviationInfo | None

@@ -12,10 +12,13 @@ import uuid
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
+from urllib.parse import unquote
 
 import httptools
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.server.cycle import GatheringCycle
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         on_refused: told the status of every request that is refused here, before the app.
     """
 
+    cycle: GatheringCycle  # None before the first request
     max_head_bytes = 32 * 1024
     head_timeout_s = 10.0
     linger_s = 2.0
@@ -132,21 +136,54 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         self._in_body = True
         self._heads += 1
-        super().on_headers_complete()
-        if getattr(self.server_state, "draining", False):
-            self.cycle.keep_alive = False
-        # The task that runs the cycle has not begun yet.
+        self._start_cycle()
+
+    def _start_cycle(self) -> None:
+        """Begin with the request whose head is complete, behind those that it was pipelined after.
+
+        In the place of uvicorn's ``on_headers_complete``, which has its own kind of cycle.
+        """
+        version = self.parser.get_http_version()
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        self.scope["method"] = self.parser.get_method().decode("ascii")
+        self.scope["http_version"] = version
+        self.scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
+        self.scope["raw_path"] = self.root_path.encode("ascii") + url.path
+        self.scope["query_string"] = url.query or b""
+        before = self.cycle
+        draining = getattr(self.server_state, "draining", False)
+        self.cycle = GatheringCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive() and not draining,
+            on_response=self.on_response_complete,
+        )
         self.cycle.transport = cast(asyncio.Transport, _LingeringTransport(self, self.cycle))
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         self._unparsed_bytes = 0
-        super().on_body(body)
+        if not self.cycle.response_complete:
+            self.cycle.add_body(body)
 
     def on_message_complete(self) -> None:
         if not self._in_body:  # a head that asked for an upgrade: it comes again
             return
         self._in_body = False
-        super().on_message_complete()
+        if not self.cycle.response_complete:
+            self.cycle.end_body()
 
     # Heads that are too large, too slow or malformed
 
@@ -239,7 +276,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 class _LingeringTransport:
     """A cycle's transport that lingers on ``close`` when the request's body is not all there."""
 
-    def __init__(self, protocol: GuardedHttpProtocol, cycle: RequestResponseCycle) -> None:
+    def __init__(self, protocol: GuardedHttpProtocol, cycle: GatheringCycle) -> None:
         self._protocol = protocol
         self._cycle = cycle
         self._transport = protocol.transport

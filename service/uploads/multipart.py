@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from service.errors import BadRequest, TooLarge, Unprocessable
 from service.uploads.body import iter_body
 from service.uploads.json_body import too_many_images
+from service.uploads.splitting import MalformedMultipart, MultipartSplitter
 from service.uploads.upload import ParsedBody, Upload, UploadLimits, clean_name
 
 IMAGE_FIELDS = frozenset({"images", "image", "files", "file"})
@@ -32,19 +33,19 @@ async def read_multipart(request: Request, limits: UploadLimits) -> ParsedBody:
         raise _malformed("its Content-Type names no boundary")
     form = _Form(limits)
     try:
-        parser = MultipartParser(
+        splitter = MultipartSplitter(
             boundary,
-            form.callbacks(),
-            max_header_count=limits.max_part_headers,
-            max_header_size=limits.max_part_header_bytes,
+            form,
+            max_headers=limits.max_part_headers,
+            max_header_bytes=limits.max_part_header_bytes,
         )
         async for chunk in iter_body(request, limits):
-            parser.write(chunk)
-    except FormParserError as error:
+            splitter.feed(chunk)
+    except MalformedMultipart as error:
         raise _malformed(str(error)) from None
-    if not form.ended:
+    if not splitter.ended:
         raise _malformed("it stops before its closing boundary")
-    if not form.parts:
+    if not splitter.parts:
         raise _malformed("it has no parts")
     if not form.uploads:
         raise Unprocessable("no_images", f"The form holds no image. {_HINT}")
@@ -56,60 +57,24 @@ def _malformed(problem: str) -> BadRequest:
 
 
 class _Form:
-    """Collects what the push parser finds; raises as soon as a limit is passed."""
+    """Collects the parts; raises as soon as a limit is passed."""
 
     def __init__(self, limits: UploadLimits) -> None:
         self.limits = limits
         self.uploads: list[Upload] = []
         self.options: dict[str, Any] = {}
-        self.parts = 0
-        self.ended = False
         self._fields = 0
         self._is_image = False
         self._name = ""
         self._filename: str | None = None
-        self._size = 0
-        self._data: list[bytes] = []
-        self._headers: dict[bytes, bytes] = {}
-        self._header_name = b""
-        self._header_value = b""
 
-    def callbacks(self) -> Any:
-        return {
-            "on_part_begin": self._on_part_begin,
-            "on_header_field": self._on_header_field,
-            "on_header_value": self._on_header_value,
-            "on_header_end": self._on_header_end,
-            "on_headers_finished": self._on_headers_finished,
-            "on_part_data": self._on_part_data,
-            "on_part_end": self._on_part_end,
-            "on_end": self._on_end,
-        }
-
-    def _on_part_begin(self) -> None:
-        self.parts += 1
-        self._headers = {}
-        self._data = []
-        self._size = 0
-
-    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header_name += data[start:end]
-
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header_value += data[start:end]
-
-    def _on_header_end(self) -> None:
-        self._headers[self._header_name.lower()] = self._header_value.strip()
-        self._header_name = self._header_value = b""
-
-    def _on_headers_finished(self) -> None:
-        _, parameters = parse_options_header(self._headers.get(b"content-disposition"))
+    def begin_part(self, headers: Mapping[bytes, bytes]) -> int | None:
+        _, parameters = parse_options_header(headers.get(b"content-disposition"))
         if b"name" not in parameters:
             raise _malformed("a part has no name in its Content-Disposition")
         # RFC 7578 drops transfer encodings; taking one for image bytes would only fail later.
-        if self._headers.get(b"content-transfer-encoding", b"binary").lower() not in (
-            *(b"binary", b"8bit", b"7bit"),
-        ):
+        encoding = headers.get(b"content-transfer-encoding", b"binary").lower()
+        if encoding not in (b"binary", b"8bit", b"7bit"):
             raise _malformed("a part has a Content-Transfer-Encoding; send its bytes as they are")
         self._name = parameters[b"name"].decode(errors="replace").removesuffix("[]")
         filename = parameters.get(b"filename")
@@ -118,10 +83,33 @@ class _Form:
         if self._is_image:
             if len(self.uploads) >= self.limits.max_images:
                 raise too_many_images(self.limits.max_images + 1, self.limits)
-            return
+            return None
         if self._filename is not None:
             name = clean_name(self._name, 0)
             raise Unprocessable("unknown_field", f"A file came in the field {name!r}. {_HINT}")
+        self._count_field()
+        return self.limits.max_field_bytes
+
+    def part_too_large(self, size: int) -> NoReturn:
+        raise TooLarge(
+            "field_too_large",
+            f"The field {clean_name(self._name, 0)!r} has {size} bytes or more; "
+            f"the limit is {self.limits.max_field_bytes}.",
+            limit=self.limits.max_field_bytes,
+            value=size,
+        )
+
+    def end_part(self, data: bytes) -> None:
+        if not self._is_image:
+            self._add_option(data)
+        elif data or self._filename != "":
+            name = clean_name(self._filename, len(self.uploads))
+            self.uploads.append(Upload.of(name, data))
+        else:
+            # A browser sends an empty file name and no bytes for a file input that was left empty.
+            self._count_field()
+
+    def _count_field(self) -> None:
         self._fields += 1
         if self._fields > self.limits.max_fields:
             raise TooLarge(
@@ -131,28 +119,6 @@ class _Form:
                 limit=self.limits.max_fields,
                 value=self._fields,
             )
-
-    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._size += end - start
-        if not self._is_image and self._size > self.limits.max_field_bytes:
-            raise TooLarge(
-                "field_too_large",
-                f"The field {clean_name(self._name, 0)!r} has {self._size} bytes or more; "
-                f"the limit is {self.limits.max_field_bytes}.",
-                limit=self.limits.max_field_bytes,
-                value=self._size,
-            )
-        self._data.append(data[start:end])
-
-    def _on_part_end(self) -> None:
-        data = b"".join(self._data)
-        self._data = []
-        if not self._is_image:
-            self._add_option(data)
-        elif data or self._filename != "":
-            name = clean_name(self._filename, len(self.uploads))
-            self.uploads.append(Upload.of(name, data))
-        # A browser sends an empty file name and no bytes for a file input that was left empty.
 
     def _add_option(self, data: bytes) -> None:
         try:
@@ -166,6 +132,3 @@ class _Form:
             self.options[self._name].append(value)
         else:
             self.options[self._name] = [self.options[self._name], value]
-
-    def _on_end(self) -> None:
-        self.ended = True

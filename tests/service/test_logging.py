@@ -1,5 +1,6 @@
 """Log lines: what a request leaves behind, and what a client cannot make of it."""
 
+import asyncio
 import io
 import json
 import logging
@@ -8,8 +9,14 @@ from typing import Any
 
 import pytest
 
+import service.logging
 from service.logging import configure_logging, log_request
 from service.middleware import RequestRecord
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture
@@ -17,13 +24,12 @@ def restored() -> Iterator[None]:
     """The logging of the test process, as it was."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    named = [logging.getLogger(name) for name in ("uvicorn.error", "python_multipart")]
-    levels = [logger.level for logger in named]
+    uvicorn = logging.getLogger("uvicorn.error")
+    earlier = uvicorn.level
     yield
     root.handlers[:], root.level = handlers, level
     root.setLevel(level)
-    for logger, earlier in zip(named, levels, strict=True):
-        logger.setLevel(earlier)
+    uvicorn.setLevel(earlier)
 
 
 @pytest.fixture
@@ -153,3 +159,64 @@ def test_unknown_level_is_an_error(restored: None) -> None:
 def test_sizes_read_well(text: io.StringIO, size: int, shown: str) -> None:
     log_request(record(request_bytes=size))
     assert f" in={shown} out=" in text.getvalue()
+
+
+# Lines of requests on an event loop, where they are written together
+
+
+@pytest.mark.anyio
+async def test_lines_of_requests_are_written_soon(
+    text: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.logging, "_TOGETHER_S", 0.001)
+    for _ in range(2):  # the second time round as well
+        written = text.tell()
+        log_request(record(path="/a"))
+        log_request(record(path="/b"))
+        assert text.tell() == written
+        async with asyncio.timeout(10):
+            while text.tell() == written:
+                await asyncio.sleep(0)
+        assert [line.split()[3] for line in text.getvalue().splitlines()[-2:]] == ["/a", "/b"]
+
+
+@pytest.mark.anyio
+async def test_all_lines_keep_their_order(text: io.StringIO) -> None:
+    log_request(record(path="/first"))
+    log_request(record(path="/second", status=503))
+    log_request(record(path="/third"))
+    logging.getLogger("elsewhere").info("fourth")
+    lines = text.getvalue().splitlines()
+    assert [name for line in lines for name in line.split() if "/" in name or "fo" in name] == [
+        *("/first", "/second", "/third", "fourth"),
+    ]
+
+
+@pytest.mark.anyio
+async def test_lines_that_wait_are_written_at_exit(text: io.StringIO) -> None:
+    log_request(record())
+    assert text.getvalue() == ""
+    for handler in logging.getLogger().handlers:
+        handler.flush()  # as logging.shutdown does
+    assert text.getvalue().count("\n") == 1
+
+
+def test_lines_are_written_on_the_next_loop_when_one_has_closed_before(text: io.StringIO) -> None:
+    async def log(path: str) -> None:
+        log_request(record(path=path))
+
+    asyncio.run(log("/a"))
+    asyncio.run(log("/b"))
+    log_request(record(path="/c"))
+    assert [line.split()[3] for line in text.getvalue().splitlines()] == ["/a", "/b", "/c"]
+
+
+@pytest.mark.anyio
+async def test_lines_for_a_stream_that_was_closed_are_lost_without_an_error(
+    text: io.StringIO,
+) -> None:
+    handler = logging.getLogger().handlers[0]
+    log_request(record())
+    text.close()
+    handler.flush()
+    assert handler._lines == []
