@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as tv
 
 from models.backbones import Backbone
 from models.config import Config
 from models.postprocessing import paste_instance_masks
 from models.structures import ImageList
+from models.transfer import Uploader
 
 Inputs = Sequence[dict[str, Any]]
 Outputs = list[dict[str, Any]]
@@ -22,7 +24,9 @@ class DetectionModel(nn.Module):
 
     An input has ``image``, a (C, H, W) tensor with pixels in 0 .. 255 and channels as
     ``input_format`` says, already resized, and optionally ``height`` and ``width``, the resolution
-    that the answer is wanted in. An output has, as the architecture gives them: ``instances``,
+    that the answer is wanted in. The model's device can do the rest of the preparation: with
+    ``resize_to``, a (height, width), a uint8 ``image`` is resized first, and with ``channel_order``
+    its channels are known to be so. An output has, as the architecture gives them: ``instances``,
     ``proposals`` (Instances), ``sem_seg`` ((K, height, width) scores) and ``panoptic_seg`` (a pair of
     a (height, width) int32 tensor of segment ids and a list of what they are).
 
@@ -55,6 +59,7 @@ class DetectionModel(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
+        self._uploader: Uploader | None = None
 
     @property
     def device(self) -> torch.device:
@@ -73,18 +78,41 @@ class DetectionModel(nn.Module):
         outputs = self.predict(batched_inputs)
         for output in outputs:
             if "instances" in output:
-                output["instances"] = paste_instance_masks(output["instances"])
+                output["instances"] = paste_instance_masks(output["instances"].to(self.device))
         return outputs
 
     def predict(self, batched_inputs: Inputs) -> Outputs:
-        """As :meth:`forward`, but ``pred_masks`` stay soft and small, (R, 1, M, M) over each box."""
+        """As :meth:`forward`, but ``pred_masks`` stay soft and small, (R, 1, M, M) over each box.
+
+        Where the model runs on a GPU, instances and proposals come on the host all the same.
+        """
         raise NotImplementedError
 
     def preprocess_image(self, batched_inputs: Inputs) -> ImageList:
-        """Normalise, then pad (so that padding is 0, the mean colour) and batch the images."""
-        images = [inputs["image"].to(self.device) for inputs in batched_inputs]
+        """Resize what is to be, normalise, then pad (so that padding is 0, the mean colour) and batch."""
+        pictures = self._on_device([inputs["image"] for inputs in batched_inputs])
+        images = [
+            self._as_trained(picture, inputs)
+            for picture, inputs in zip(pictures, batched_inputs, strict=True)
+        ]
         normalized = [(image - self.pixel_mean) / self.pixel_std for image in images]
         return ImageList.from_tensors(normalized, self.size_divisibility)
+
+    def _on_device(self, pictures: Sequence[Tensor]) -> Iterable[Tensor]:
+        if self.device.type != "cuda":
+            return [picture.to(self.device) for picture in pictures]
+        if self._uploader is None or self._uploader.device != self.device:
+            self._uploader = Uploader(self.device)
+        return self._uploader(pictures)
+
+    def _as_trained(self, picture: Tensor, inputs: dict[str, Any]) -> Tensor:
+        """The picture in the size and the order of channels that the network wants."""
+        size: tuple[int, int] | None = inputs.get("resize_to")
+        if size is not None and tuple(picture.shape[-2:]) != tuple(size):
+            picture = tv.resize(picture, list(size), antialias=True)
+        if inputs.get("channel_order", self.input_format) != self.input_format:
+            picture = picture.flip(0)
+        return picture
 
 
 def normalization_from_config(cfg: Config) -> dict[str, Any]:

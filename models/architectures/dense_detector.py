@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from models.architectures.base import DetectionModel, Inputs, Outputs, output_sizes
 from models.backbones import Backbone
 from models.box_regression import Box2BoxTransform, Box2BoxTransformLinear
+from models.layers.batched_nms import best_per_image
 from models.postprocessing import rescale_instances
 from models.structures import Boxes, ImageList, Instances
+from models.transfer import pays_together, to_host
 
 
 def permute_to_N_HWA_K(tensor: Tensor, channels: int) -> Tensor:  # noqa: N802  # the field's name
@@ -72,7 +74,7 @@ class DenseDetector(DetectionModel):
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         levels = [features[name] for name in self.head_in_features]
-        results = self.forward_inference(images, levels, self.head(levels))
+        results = to_host(self.forward_inference(images, levels, self.head(levels)))
         sizes = output_sizes(batched_inputs, images)
         return [
             {"instances": rescale_instances(instances, *size)}
@@ -84,6 +86,76 @@ class DenseDetector(DetectionModel):
     ) -> list[Instances]:
         """Detections in pixels of the resized images."""
         raise NotImplementedError
+
+    def detections(
+        self,
+        anchors: Sequence[Boxes],
+        scores: Sequence[Tensor],
+        deltas: Sequence[Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> list[Instances]:
+        """Detections of N images.
+
+        Args:
+            anchors: per level its (Hi * Wi * A) anchors.
+            scores: per level (N, Hi * Wi * A, K) in 0 .. 1.
+            deltas: per level (N, Hi * Wi * A, 4).
+            image_sizes: (height, width) without padding. Boxes are not clipped to it before NMS.
+        """
+        if pays_together(scores[0].device):
+            return self.detect_together(anchors, scores, deltas, image_sizes)
+        return [
+            self.inference_single_image(
+                anchors, [level[i] for level in scores], [level[i] for level in deltas], image_size
+            )
+            for i, image_size in enumerate(image_sizes)
+        ]
+
+    def detect_together(
+        self,
+        anchors: Sequence[Boxes],
+        scores: Sequence[Tensor],
+        deltas: Sequence[Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> list[Instances]:
+        """:meth:`detections` for all images at once, as a GPU likes it."""
+        boxes, top_scores, classes = [], [], []
+        for anchor, level_scores, level_deltas in zip(anchors, scores, deltas, strict=True):
+            # NaN is above no threshold, but the best of all for topk.
+            flat = level_scores.flatten(1)
+            flat = flat.where(flat > self.test_score_thresh, -torch.inf)
+            top, index = flat.topk(min(flat.shape[1], self.test_topk_candidates), dim=1)
+            cell = torch.div(index, self.num_classes, rounding_mode="floor")
+            top_deltas = level_deltas.gather(1, cell[:, :, None].expand(-1, -1, 4))
+            decoded = self.box2box_transform.apply_deltas(
+                top_deltas.flatten(0, 1), anchor.tensor[cell.flatten()]
+            )
+            boxes.append(decoded.view(*top_deltas.shape))
+            top_scores.append(top)
+            classes.append(index % self.num_classes)
+        all_scores = torch.cat(top_scores, dim=1)
+        image, place = all_scores.isfinite().nonzero().unbind(1)
+        candidates = torch.cat(boxes, dim=1)[image, place].float()
+        found, labels = all_scores[image, place], torch.cat(classes, dim=1)[image, place]
+        chosen = best_per_image(
+            candidates,
+            found.float(),
+            labels,
+            image,
+            num_images=len(image_sizes),
+            num_classes=self.num_classes,
+            iou_threshold=self.test_nms_thresh,
+            most=self.max_detections_per_image,
+        )
+        return [
+            Instances(
+                image_size,
+                pred_boxes=Boxes(candidates[index]),
+                scores=found[index],
+                pred_classes=labels[index],
+            )
+            for index, image_size in zip(chosen, image_sizes, strict=True)
+        ]
 
     def inference_single_image(
         self,

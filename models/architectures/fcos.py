@@ -97,12 +97,7 @@ class FCOS(DenseDetector):
             torch.sqrt(cls.sigmoid() * center.sigmoid())
             for cls, center in zip(logits, centerness, strict=True)
         ]
-        return [
-            self.inference_single_image(
-                anchors, [level[i] for level in scores], [level[i] for level in deltas], image_size
-            )
-            for i, image_size in enumerate(images.image_sizes)
-        ]
+        return self.detections(anchors, scores, deltas, images.image_sizes)
 
 
 class FCOSHead(RetinaNetHead):

@@ -22,6 +22,7 @@ from models.configurable import configurable
 from models.errors import ConfigError
 from models.postprocessing import rescale_instances
 from models.proposals import build_proposal_generator
+from models.transfer import to_host
 
 
 @META_ARCH_REGISTRY.register()
@@ -71,5 +72,5 @@ class ProposalNetwork(DetectionModel):
         sizes = output_sizes(batched_inputs, images)
         return [
             {"proposals": rescale_instances(per_image, *size)}
-            for per_image, size in zip(proposals, sizes, strict=True)
+            for per_image, size in zip(to_host(proposals), sizes, strict=True)
         ]

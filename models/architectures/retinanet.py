@@ -133,12 +133,7 @@ class RetinaNet(DenseDetector):
         anchors = self.anchor_generator(features)
         scores = [permute_to_N_HWA_K(level, self.num_classes).sigmoid() for level in predictions[0]]
         deltas = [permute_to_N_HWA_K(level, 4) for level in predictions[1]]
-        return [
-            self.inference_single_image(
-                anchors, [level[i] for level in scores], [level[i] for level in deltas], image_size
-            )
-            for i, image_size in enumerate(images.image_sizes)
-        ]
+        return self.detections(anchors, scores, deltas, images.image_sizes)
 
 
 class RetinaNetHead(nn.Module):
@@ -186,7 +181,7 @@ class RetinaNetHead(nn.Module):
                 layers.append(LevelBatchNorm2d(self._num_levels, dim))
             elif norm:
                 layers.append(get_norm(norm, dim) or nn.Identity())
-            layers.append(nn.ReLU())
+            layers.append(nn.ReLU(inplace=True))
             channels = dim
         return nn.Sequential(*layers)
 

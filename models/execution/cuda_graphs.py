@@ -270,7 +270,10 @@ def _cuda_capture(device: torch.device) -> Capture:
                 function()
         graph = torch.cuda.CUDAGraph()
         # Only this thread is watched: others may upload pictures meanwhile.
-        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+        with (
+            torch.cuda.device(device),
+            torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
+        ):
             output = function()
         torch.cuda.current_stream(device).wait_stream(stream)
         return graph.replay, output

@@ -24,6 +24,7 @@ from models.execution.precision import (
     speed_of_bfloat16,
     use_half_precision_,
 )
+from models.execution.winograd import use_winograd_
 
 Mode = Literal["reference", "exact", "fast"]
 MODES: tuple[Mode, ...] = ("reference", "exact", "fast")
@@ -48,6 +49,7 @@ class ExecutionPlan:
         dtype: of backbone and heads: "float32", "bfloat16" or "float16".
         memory_format: "contiguous" or "channels_last".
         folded_norms: norms that became part of a convolution.
+        winograd: convolutions that take fewer products, see :mod:`models.execution.winograd`.
         resize: of pictures in front of the model: "pil" is Detectron2's, bit for bit, "fast" one grey
             level off here and there.
         cuda_graphs: parts of the model, each for one shape, that were recorded at warm-up.
@@ -61,6 +63,7 @@ class ExecutionPlan:
     dtype: str = "float32"
     memory_format: str = "contiguous"
     folded_norms: int = 0
+    winograd: int = 0
     resize: Resize = "pil"
     cuda_graphs: int = 0
     deviation: Deviation | None = None
@@ -113,8 +116,23 @@ def _in_mode(
         return replace(
             plan, reason="the exact mode changes this model's answers on the probe pictures"
         )
+    undo.clear()  # it holds the weights as they were
     if plan.requested == "fast":
-        return _make_fast(model, measured, probes, reference)
+        measured = _make_fast(model, measured, probes, reference)
+    if measured.mode == "exact" and device.type == "cpu":
+        return _with_winograd(model, measured, probes, reference)
+    return measured
+
+
+def _with_winograd(
+    model: nn.Module, exact: ExecutionPlan, probes: Inputs, reference: list[dict[str, Any]]
+) -> ExecutionPlan:
+    """Fewer products in wide convolutions, if the answers stay what the exact mode promises."""
+    undo = use_winograd_(model)
+    measured = _measured(model, replace(exact, winograd=len(undo)), probes, reference)
+    if measured is None or measured.deviation is None or not measured.deviation.is_exact:
+        _run(undo)
+        return exact
     return measured
 
 

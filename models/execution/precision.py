@@ -121,8 +121,7 @@ def speed_of_bfloat16(channels: int = 128, side: int = 64, rounds: int = 10) -> 
         runs.append((conv, x.contiguous(memory_format=torch.channels_last)))
     # In turns, and the least of each: others may be busy on this machine.
     seconds = [[_seconds(conv, x) for conv, x in runs] for _ in range(rounds)]
-    exact, half = (min(times) for times in zip(*seconds, strict=True))
-    return exact / half
+    return min(exact for exact, _ in seconds) / min(half for _, half in seconds)
 
 
 def _seconds(module: nn.Module, x: Tensor) -> float:

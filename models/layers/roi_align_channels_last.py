@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MAX_ENTRIES = 4_000_000
+MAX_ENTRIES = 1_000_000
 """Rows that are summed at a time; their numbers and weights take 12 bytes each."""
 
 

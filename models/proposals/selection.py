@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 import torchvision.ops
 from torch import Tensor
 
 from models.box_regression import BoxTransform
+from models.layers.batched_nms import suppress
 from models.structures import Boxes, Instances, RotatedBoxes
+from models.transfer import pays_together, to_device
 
 
 def decode_top_anchors(
@@ -86,6 +89,16 @@ def find_top_rpn_proposals(
         box2box_transform=box2box_transform,
         pre_nms_topk=pre_nms_topk,
     )
+    if pays_together(all_boxes.device):
+        return select_together(
+            all_boxes,
+            all_logits,
+            [min(logits.shape[1], pre_nms_topk) for logits in pred_objectness_logits],
+            image_sizes,
+            nms_thresh=nms_thresh,
+            post_nms_topk=post_nms_topk,
+            min_box_size=min_box_size,
+        )
     results = []
     for decoded, logits, image_size in zip(all_boxes, all_logits, image_sizes, strict=True):
         finite = torch.isfinite(decoded).all(dim=1) & torch.isfinite(logits)
@@ -99,3 +112,60 @@ def find_top_rpn_proposals(
             Instances(image_size, proposal_boxes=proposals[keep], objectness_logits=scores[keep])
         )
     return results
+
+
+def select_together(
+    boxes: Tensor,
+    logits: Tensor,
+    level_sizes: Sequence[int],
+    image_sizes: Sequence[tuple[int, int]],
+    *,
+    nms_thresh: float,
+    post_nms_topk: int,
+    min_box_size: float,
+) -> list[Instances]:
+    """The second half of :func:`find_top_rpn_proposals` for all images at once, as a GPU likes it.
+
+    It waits for the device to settle the suppression and to learn how many proposals there are.
+
+    Args:
+        boxes, logits: (N, M, 4) and (N, M), level by level and best first within a level.
+        level_sizes: how many of the M are of each level.
+        image_sizes, nms_thresh, post_nms_topk, min_box_size: as there.
+    """
+    limits = to_device(
+        torch.tensor([[w, h, w, h] for h, w in image_sizes], dtype=boxes.dtype), boxes.device
+    )
+    valid = boxes.isfinite().all(dim=2) & logits.isfinite()
+    boxes = torch.minimum(boxes.clamp(min=0), limits[:, None])
+    valid &= (boxes[..., 2:] - boxes[..., :2] > min_box_size).all(dim=2)
+    # Each level of each image is a group, padded to the largest.
+    longest = max(level_sizes)
+    by_level = [
+        F.pad(level, (0, 0, 0, longest - level.shape[1]))
+        for level in torch.split(boxes, list(level_sizes), dim=1)
+    ]
+    valid_by_level = [
+        F.pad(level, (0, longest - level.shape[1]))
+        for level in torch.split(valid, list(level_sizes), dim=1)
+    ]
+    kept = suppress(
+        torch.stack(by_level, dim=1).flatten(0, 1),
+        torch.stack(valid_by_level, dim=1).flatten(0, 1),
+        nms_thresh,
+    ).view(len(boxes), len(level_sizes), longest)
+    keep = torch.cat([kept[:, level, :size] for level, size in enumerate(level_sizes)], dim=1)
+
+    best = logits.masked_fill(~keep, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    best = best[:, :post_nms_topk]
+    chosen_boxes = boxes.gather(1, best[:, :, None].expand(-1, -1, 4))
+    chosen_logits = logits.gather(1, best)
+    counts = keep.sum(dim=1).clamp(max=post_nms_topk).tolist()
+    return [
+        Instances(
+            image_size,
+            proposal_boxes=Boxes(chosen_boxes[i, :count]),
+            objectness_logits=chosen_logits[i, :count],
+        )
+        for i, (image_size, count) in enumerate(zip(image_sizes, counts, strict=True))
+    ]

@@ -3,12 +3,18 @@
 import pytest
 import torch
 
-from models import Boxes, ROIPooler
+from models import Boxes, ROIPooler, poolers
 from models.errors import ConfigError
 from models.layers import ROIAlign
 from models.poolers import assign_boxes_to_levels, convert_boxes_to_pooler_format
 
 SCALES = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["one by one", "together"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every rule holds as a CPU does it, level by level, and as a GPU does it, sorted by level."""
+    monkeypatch.setattr(poolers, "pays_together", lambda device: request.param)
 
 
 def squares(*sides: float) -> Boxes:

@@ -6,10 +6,16 @@ from tiny_models import LEVELS, PlainPyramid, tiny_config, tiny_image
 from torch import nn
 
 from models import FCOS, Box2BoxTransformLinear, ShapeSpec, build_model
-from models.architectures import FCOSHead
+from models.architectures import FCOSHead, dense_detector
 from models.errors import ConfigError
 
 STRIDES = [4, 8, 16, 32, 64]
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["one by one", "together"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every rule holds on a CPU, image by image, and as a GPU does it, all at once."""
+    monkeypatch.setattr(dense_detector, "pays_together", lambda device: request.param)
 
 
 def fcos(head: nn.Module, **kwargs) -> FCOS:

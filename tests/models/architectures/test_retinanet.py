@@ -6,11 +6,17 @@ from tiny_models import tiny_config, tiny_image, tiny_model
 from torch import nn
 
 from models import Boxes, RetinaNet, ShapeSpec, build_model
-from models.architectures import RetinaNetHead
+from models.architectures import RetinaNetHead, dense_detector
 from models.errors import ConfigError
 from models.layers.batch_norm import LevelBatchNorm2d
 
 SIZE = (50, 50)
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["one by one", "together"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every rule holds on a CPU, image by image, and as a GPU does it, all at once."""
+    monkeypatch.setattr(dense_detector, "pays_together", lambda device: request.param)
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +27,9 @@ def model() -> RetinaNet:
 def detect(model: RetinaNet, *levels: list[tuple[list[float], list[float]]]):
     """Detections from anchors that are boxes already: per level (box, scores of the classes)."""
     anchors = [Boxes(torch.tensor([box for box, _ in level])) for level in levels]
-    scores = [torch.tensor([s for _, s in level]) for level in levels]
-    deltas = [torch.zeros(len(level), 4) for level in levels]
-    return model.inference_single_image(anchors, scores, deltas, SIZE)
+    scores = [torch.tensor([s for _, s in level])[None] for level in levels]
+    deltas = [torch.zeros(1, len(level), 4) for level in levels]
+    return model.detections(anchors, scores, deltas, [SIZE])[0]
 
 
 def test_boxes_are_not_clipped_before_suppression_so_both_stay(model: RetinaNet) -> None:

@@ -6,11 +6,17 @@ from torch import Tensor
 
 from models import Box2BoxTransform, Boxes, FastRCNNOutputLayers, Instances
 from models.config import default_config
-from models.heads import fast_rcnn_inference
+from models.heads import fast_rcnn, fast_rcnn_inference
 from models.layers import ShapeSpec
 from models.structures import pairwise_iou
 
 SIZE = (40, 60)
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["one by one", "together"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every rule holds on a CPU, image by image, and as a GPU does it, all at once."""
+    monkeypatch.setattr(fast_rcnn, "pays_together", lambda device: request.param)
 
 
 def infer(boxes: Tensor, scores: Tensor, **kwargs) -> tuple[Instances, list[int]]:

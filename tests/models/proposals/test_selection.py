@@ -5,11 +5,17 @@ import torch
 from torch import Tensor
 
 from models.box_regression import Box2BoxTransform
-from models.proposals import find_top_rpn_proposals
+from models.proposals import find_top_rpn_proposals, selection
 from models.structures import Boxes, Instances, pairwise_iou
 
 TRANSFORM = Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0))
 SIZES = [(40, 60), (60, 50)]
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["one by one", "together"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every rule holds on a CPU, image by image, and as a GPU does it, all at once."""
+    monkeypatch.setattr(selection, "pays_together", lambda device: request.param)
 
 
 def predictions(seed: int, counts: tuple[int, ...] = (60, 25), images: int = 2):
