@@ -1,12 +1,13 @@
 # `make serve` and `make test` set up all they need; `make help` lists the rest.
 PYTHON ?= python3
 VENV := .venv
+BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format fidelity clean
+.PHONY: help serve test lint format fidelity bench clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,8 +30,14 @@ format: $(VENV)/.dev ## Format the code
 fidelity: $(VENV)/.dev ## Compare with Detectron2's golden answers and write docs/fidelity.md
 	$(BIN)/python benchmarks/fidelity.py
 
+bench: $(VENV)/.dev $(BENCH_VENV)/.bench ## Compare with torchvision, FastAPI and LitServe on the CPU; some 20 minutes
+	$(BIN)/python benchmarks/compare_torchvision.py
+	$(BIN)/python benchmarks/host_path.py
+	$(BIN)/python benchmarks/compare_servers.py --detector no_op
+	$(BIN)/python benchmarks/compare_servers.py --detector mask_rcnn
+
 clean: ## Remove what make has made
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.serve: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -42,4 +49,13 @@ $(VENV)/.serve: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.serve
 	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+# What is compared with is no dependency of ours. It sees our packages, so that both run on the same
+# PyTorch, and nothing of it is installed among them.
+$(BENCH_VENV)/.bench: benchmarks/requirements.txt $(VENV)/.dev
+	@$(PYTHON) -m venv $(BENCH_VENV)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		$$($(BENCH_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth
+	@$(BENCH_VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -r benchmarks/requirements.txt
 	@touch $@
