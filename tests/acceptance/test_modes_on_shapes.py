@@ -50,7 +50,9 @@ def test_exact_costs_nothing(reference: tuple[float, float]) -> None:
     assert (boxes, masks) == pytest.approx(reference, abs=0.01)
 
 
-def test_the_fast_resize_moves_less_than_a_quarter_of_a_point(reference: tuple[float, float]) -> None:
+def test_the_fast_resize_moves_less_than_a_quarter_of_a_point(
+    reference: tuple[float, float],
+) -> None:
     predictor, boxes, masks = ap("exact", resize="fast")
     assert (predictor.plan.mode, predictor.plan.resize) == ("exact", "fast")
     assert (boxes, masks) == pytest.approx(reference, abs=0.25)
