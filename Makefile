@@ -5,6 +5,7 @@ BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 ARGS ?=
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test lint format fidelity bench clean
@@ -15,8 +16,8 @@ help: ## This list
 serve: $(VENV)/.serve ## Serve the embedded model on port 8000; ARGS="--port 9000" and the like go to detserve serve
 	@exec $(BIN)/detserve serve $(ARGS)
 
-test: $(VENV)/.dev ## Run the tests; ARGS="-k name" and the like go to pytest
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## Run the tests in WORKERS=2 processes; ARGS="-k name" and the like go to pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check .

@@ -20,7 +20,9 @@ from golden import (
 from PIL import Image
 
 from models import Boxes, Instances, RotatedBoxes
+from models.execution import ExecutionPlan
 
+PLAN = ExecutionPlan("reference", requested="reference", device="cpu")
 BOXES = [[10.0, 10.0, 60.0, 40.0], [5.0, 30.0, 45.0, 70.0], [0.0, 0.0, 20.0, 20.0]]
 SCORES = [0.9, 0.8, 0.3]  # the last one is not clear
 
@@ -175,7 +177,8 @@ def golden_run(feature: torch.Tensor) -> GoldenRun:
         "parameters": {"w": [1]},
         "outputs": [{"instances": one}],
     }
-    return GoldenRun("none", everything, {"w": [1]}, {"p2": feature}, [], [{"instances": ours()}])
+    outputs = [{"instances": ours()}]
+    return GoldenRun("none", everything, {"w": [1]}, {"p2": feature}, [], outputs, PLAN)
 
 
 def test_features_are_within_a_thousandth_of_their_deviation() -> None:
