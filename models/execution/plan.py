@@ -95,86 +95,92 @@ def apply_mode_(
     plan = ExecutionPlan("reference", requested=mode, device=str(device))
     if mode == "reference" and resize != "fast":
         return plan
-    reference = _answers(model, probes("pil"))
+    trial = _Trial(model, probes, _answers(model, probes("pil")))
     if mode != "reference":
-        plan = _in_mode(model, plan, probes("pil"), reference)
-    if resize == "fast" or (resize == "auto" and plan.mode == "fast"):
-        resized = replace(plan, resize="fast")
-        plan = _measured(model, resized, probes("fast"), reference) or plan
+        plan = _in_mode(trial, plan, "pil" if resize == "pil" else "fast")
+    if resize == "fast" and plan.resize != "fast":
+        plan = trial.measured(replace(plan, resize="fast")) or plan
     return plan
 
 
-def _in_mode(
-    model: nn.Module, plan: ExecutionPlan, probes: Inputs, reference: list[dict[str, Any]]
-) -> ExecutionPlan:
-    """Bring ``model`` into the mode that ``plan`` requests, as far as it holds what that promises."""
-    device = torch.device(plan.device)
-    exact, undo = _make_exact(model, plan, device)
-    measured = _measured(model, exact, probes, reference)
-    if measured is None or measured.deviation is None or not measured.deviation.is_exact:
+@dataclass(frozen=True)
+class _Trial:
+    """A model on probation: what it answered as it was, and what to ask it again."""
+
+    model: nn.Module
+    probes: Callable[[Resize], Inputs]
+    reference: list[dict[str, Any]]
+
+    def measured(self, plan: ExecutionPlan) -> ExecutionPlan | None:
+        """``plan`` with its deviation; None if the model fails or its numbers are not finite."""
+        try:
+            answers = _answers(self.model, self.probes(plan.resize))
+        except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError):
+            # Somebody's module may want its norms, or has an operator without half precision.
+            return None
+        if not all(math.isfinite(number) for number in _numbers(answers)):
+            return None
+        return replace(plan, deviation=deviation(self.reference, answers))
+
+    def exact(self, plan: ExecutionPlan) -> ExecutionPlan | None:
+        """``plan`` with its deviation; None if that is more than the exact mode promises."""
+        measured = self.measured(plan)
+        is_exact = measured is not None and measured.deviation and measured.deviation.is_exact
+        return measured if is_exact else None
+
+
+def _in_mode(trial: _Trial, plan: ExecutionPlan, fast_resize: Resize) -> ExecutionPlan:
+    """Bring the model into the mode that ``plan`` requests, as far as it holds what that promises."""
+    model, on_cpu = trial.model, torch.device(plan.device).type == "cpu"
+    why_not_fast = _why_not_fast(model, on_cpu) if plan.requested == "fast" else ""
+    wants_half = plan.requested == "fast" and not why_not_fast
+    undo = fold_norms_(model)
+    exact = replace(plan, mode="exact", folded_norms=len(undo), reason=why_not_fast)
+    if on_cpu:
+        undo += use_channels_last_(model)
+        undo += fuse_relus_(model)
+        exact = replace(exact, memory_format="channels_last")
+    # On a GPU float32 convolutions have their fast kernels in the usual layout.
+    winograd = use_winograd_(model) if on_cpu and not wants_half else []
+    measured = trial.exact(replace(exact, winograd=len(winograd)))
+    if measured is None and winograd:
+        _run(winograd)
+        measured = trial.exact(exact)
+    if measured is None:
         _run(undo)
         return replace(
             plan, reason="the exact mode changes this model's answers on the probe pictures"
         )
     undo.clear()  # it holds the weights as they were
-    if plan.requested == "fast":
-        measured = _make_fast(model, measured, probes, reference)
-    if measured.mode == "exact" and device.type == "cpu":
-        return _with_winograd(model, measured, probes, reference)
-    return measured
+    return _make_fast(trial, measured, fast_resize) if wants_half else measured
 
 
-def _with_winograd(
-    model: nn.Module, exact: ExecutionPlan, probes: Inputs, reference: list[dict[str, Any]]
-) -> ExecutionPlan:
-    """Fewer products in wide convolutions, if the answers stay what the exact mode promises."""
-    undo = use_winograd_(model)
-    measured = _measured(model, replace(exact, winograd=len(undo)), probes, reference)
-    if measured is None or measured.deviation is None or not measured.deviation.is_exact:
-        _run(undo)
-        return exact
-    return measured
-
-
-def _tensors(model: nn.Module) -> Iterable[Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()
-
-
-def _make_exact(
-    model: nn.Module, plan: ExecutionPlan, device: torch.device
-) -> tuple[ExecutionPlan, list[Undo]]:
-    undo = fold_norms_(model)
-    exact = replace(plan, mode="exact", folded_norms=len(undo))
-    # On a GPU float32 convolutions have their fast kernels in the usual layout.
-    if device.type == "cpu":
-        undo += use_channels_last_(model)
-        undo += fuse_relus_(model)
-        exact = replace(exact, memory_format="channels_last")
-    return exact, undo
-
-
-def _make_fast(
-    model: nn.Module, exact: ExecutionPlan, probes: Inputs, reference: list[dict[str, Any]]
-) -> ExecutionPlan:
-    """Half precision, if there is a format of it that is faster and gives numbers."""
+def _why_not_fast(model: nn.Module, on_cpu: bool) -> str:
+    """What speaks against half precision before it is tried; "" if nothing does."""
     if not heavy_parts(model):
-        return replace(exact, reason="the fast mode knows no part of this architecture")
-    on_cpu = torch.device(exact.device).type == "cpu"
+        return "the fast mode knows no part of this architecture"
     if on_cpu and not cpu_has_bfloat16():
-        return replace(exact, reason="this CPU has no bfloat16")
+        return "this CPU has no bfloat16"
     if on_cpu and (speed := speed_of_bfloat16()) < MIN_BFLOAT16_SPEED:
-        return replace(exact, reason=f"bfloat16 runs at {speed:.2f} times float32's speed here")
+        return f"bfloat16 runs at {speed:.2f} times float32's speed here"
+    return ""
+
+
+def _make_fast(trial: _Trial, exact: ExecutionPlan, resize: Resize) -> ExecutionPlan:
+    """Half precision, in a format of it that gives numbers."""
+    model, on_cpu = trial.model, torch.device(exact.device).type == "cpu"
     layout = [] if on_cpu else use_channels_last_(model)
     for dtype in (torch.bfloat16,) if on_cpu else (torch.float16, torch.bfloat16):
         undo = use_half_precision_(model, dtype)
-        plan = replace(
-            exact,
-            mode="fast",
-            dtype=str(dtype).removeprefix("torch."),
-            memory_format="channels_last",
+        measured = trial.measured(
+            replace(
+                exact,
+                mode="fast",
+                dtype=str(dtype).removeprefix("torch."),
+                memory_format="channels_last",
+                resize=resize,
+            )
         )
-        measured = _measured(model, plan, probes, reference)
         if measured is not None:
             return measured
         _run(undo)
@@ -182,18 +188,9 @@ def _make_fast(
     return replace(exact, reason="half precision gives no finite answers on the probe pictures")
 
 
-def _measured(
-    model: nn.Module, plan: ExecutionPlan, probes: Inputs, reference: list[dict[str, Any]]
-) -> ExecutionPlan | None:
-    """``plan`` with its deviation; None if the model fails or gives numbers that are not finite."""
-    try:
-        answers = _answers(model, probes)
-    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError):
-        # Somebody's module may want its norms, or has an operator without half precision.
-        return None
-    if not all(math.isfinite(number) for number in _numbers(answers)):
-        return None
-    return replace(plan, deviation=deviation(reference, answers))
+def _tensors(model: nn.Module) -> Iterable[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
 
 
 def _numbers(answers: Iterable[dict[str, Any]]) -> Iterable[float]:

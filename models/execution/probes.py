@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from models.architectures.rcnn import GeneralizedRCNN
 from models.structures import Boxes, Instances
+from models.wanted import Wanted
 
 PROPOSALS_PER_PROBE = 50
+_WANTED = (Wanted(masks=False, keypoints=False, segmentation=False), Wanted(max_detections=8))
 
 
 def probe_pictures(
@@ -50,14 +52,19 @@ def probe_pictures(
 def probe_inputs(
     model: nn.Module, prepare: Callable[[NDArray[np.uint8]], Tensor]
 ) -> list[dict[str, Any]]:
-    """The probe pictures as inputs of ``model``, with proposals for one that takes them."""
+    """The probe pictures as inputs of ``model``, with proposals for one that takes them.
+
+    Of one picture all boxes are wanted, of the other a few with masks and keypoints, which would take
+    most of the time.
+    """
     inputs = []
-    for picture in probe_pictures():
+    for picture, wanted in zip(probe_pictures(), _WANTED, strict=True):
         image = prepare(picture)
         one: dict[str, Any] = {
             "image": image,
             "height": picture.shape[0],
             "width": picture.shape[1],
+            "wanted": wanted,
         }
         if isinstance(model, GeneralizedRCNN) and model.proposal_generator is None:
             one["proposals"] = _proposals(image.shape[-2], image.shape[-1])
