@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from http import HTTPStatus
 from typing import Any
@@ -23,7 +24,10 @@ def error_response(error: ApiError, request_id: str) -> Response:
     """The answer that ``error`` means: its status, its headers, its body with the request id."""
     body = error.body()
     shaped = {"code": body.pop("code"), "message": body.pop("message"), "request_id": request_id}
-    content = orjson.dumps({"error": shaped | body}, default=str)
+    try:
+        content = orjson.dumps({"error": shaped | body}, default=str)
+    except TypeError:  # a number of a client's that has more than 64 bits, shown back to it
+        content = json.dumps({"error": shaped | body}, default=str).encode()
     return Response(
         content, error.status, headers=dict(error.headers), media_type="application/json"
     )

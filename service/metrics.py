@@ -63,7 +63,7 @@ OUTCOMES = (
 )  # fmt: skip
 RETIRED_KEPT = 100
 RELOAD_OUTCOMES = ("swapped", "load_failed", "validation_failed")
-DEVIATIONS = ("score", "box_px", "pixels")
+DEVIATIONS = ("score", "box_px", "pixels", "unmatched")
 STAGES = ("decode", "inference", "encode")
 DISPATCH_REASONS = ("full", "timeout", "idle", "pixels", "memory", "views", "split")
 
@@ -117,7 +117,11 @@ class Metrics:
             "http_response_size_bytes", "Body sizes out.", HTTP_BYTES, "route"
         )
         self.predictions = counter(
-            "predictions_total", "Images, by how they ended.", "model", "version", "outcome"
+            "predictions_total",
+            "Images, by how they ended; a request that is refused before its body is read counts as one.",
+            "model",
+            "version",
+            "outcome",
         )
         self.queue_depth = gauge(
             "queue_depth", "Images in the house: from admission to answer.", "model"
@@ -173,7 +177,9 @@ class Metrics:
         )  # fmt: skip
         self.execution_deviation = gauge(
             "execution_deviation",
-            "Worst difference of the execution mode from the reference, on probe pictures at load.",
+            "Difference of the execution mode from the reference, on probe pictures at load: the worst "
+            "score, box coordinate and share of pixels, and the share of instances without a "
+            "counterpart; 0 in the reference mode.",
             "model", "version", "quantity",
         )  # fmt: skip
         self.model_ready = gauge(
@@ -255,7 +261,8 @@ class Metrics:
         )  # fmt: skip
         self._info_labels[key] = labels
         self.model_info.labels(*labels).set(1)
-        deviation = description.execution.get("deviation") or {}
+        deviation = dict(description.execution.get("deviation") or {})
+        deviation["unmatched"] = 1 - deviation.get("matched", 1)
         for quantity in DEVIATIONS:
             self.execution_deviation.labels(*key, quantity).set(deviation.get(quantity, 0))
         self.model_ready.labels(*key).set(1)

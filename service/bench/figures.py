@@ -196,14 +196,14 @@ def ratios(first: Sequence[Figures], second: Sequence[Figures]) -> dict[str, Spr
     for a, b in zip(first, second, strict=False):
         of_a, of_b = _comparable(a), _comparable(b)
         for name in of_a:
-            if name in of_b:
+            if name in of_b and of_a[name]:
                 values.setdefault(name, []).append(of_b[name] / of_a[name])
     spreads = {name: Spread.of(found) for name, found in values.items()}
     return {name: spread for name, spread in spreads.items() if spread is not None}
 
 
 def _comparable(figures: Figures) -> dict[str, float]:
-    """What two targets are compared by; what is unknown or zero is left out."""
+    """What two targets are compared by; what is unknown is left out. No images at all are 0."""
     latency = figures.latency
     known = {
         "images_per_s": figures.images_per_s,
@@ -211,4 +211,4 @@ def _comparable(figures: Figures) -> dict[str, float]:
         "p99": latency.p99 if latency is not None else None,
         "cpu_per_image": figures.cpu_ms_per_image,
     }
-    return {name: value for name, value in known.items() if value}
+    return {name: value for name, value in known.items() if value is not None}

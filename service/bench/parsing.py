@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from service.bench.errors import WrongUsage
 from service.bench.level import Arrivals, Level, Plan
+from service.bench.process_usage import process_usage
 from service.bench.target import BodyKind, Target
 
 T = TypeVar("T")
@@ -112,6 +113,9 @@ def parse_targets(given: BenchOptions, urls: Sequence[str], own_pid: int | None)
         raise WrongUsage(
             "--pid is given once for each URL; the server that is started has its own."
         )
+    unknown = [str(pid) for pid in given.pids if process_usage(pid) is None]
+    if unknown:
+        raise WrongUsage(f"--pid: there is no process {', '.join(unknown)} on this machine.")
     if own_pid is not None:
         pids = [*(pids or itertools.repeat(None, number - 1)), own_pid]
     if len(set(given.names)) < len(given.names):
@@ -122,7 +126,7 @@ def parse_targets(given: BenchOptions, urls: Sequence[str], own_pid: int | None)
         Target(
             name=names[index] if names else _name(urls, index, own_pid is not None),
             url=url,
-            path=paths[index] if paths else "/predict",
+            path="/" + paths[index].lstrip("/") if paths else "/predict",
             body=_body_kind(bodies[index]) if bodies else "multipart",
             field=fields[index] if fields else "",
             options=options,

@@ -32,6 +32,13 @@ def _as_list(value: Any) -> Any:
     return [value]
 
 
+def _no_truth(value: Any) -> Any:
+    """True and false are numbers to Python, but none that anybody means as a threshold."""
+    if isinstance(value, bool):
+        raise ValueError("it is a number from 0 to 1")
+    return value
+
+
 def _as_json(value: Any) -> Any:
     """A list, or its JSON text where options are text."""
     if not isinstance(value, str):
@@ -76,7 +83,7 @@ class PredictOptions(BaseModel):
         description="Name of the model; default: the first one served.",
         examples=["shapes"],
     )
-    score_threshold: float | None = Field(
+    score_threshold: Annotated[float, BeforeValidator(_no_truth)] | None = Field(
         None,
         ge=0,
         le=1,
@@ -85,7 +92,11 @@ class PredictOptions(BaseModel):
         examples=[0.5],
     )
     max_detections: int | None = Field(
-        None, ge=1, description="Instances per image at most, the best ones.", examples=[100]
+        None,
+        ge=1,
+        le=2**31 - 1,
+        description="Instances per image at most, the best ones.",
+        examples=[100],
     )
     classes: Annotated[list[ClassRef], BeforeValidator(_as_list)] | None = Field(
         None,

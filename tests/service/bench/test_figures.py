@@ -153,6 +153,12 @@ def test_a_ratio_to_nothing_is_left_out(figures: MakeFigures) -> None:
     assert ratios([figures()], []) == {}
 
 
+def test_a_round_that_answered_nothing_counts_as_nothing(figures: MakeFigures) -> None:
+    nothing = figures(answered=0, latencies_s=(), outcomes=Counter())
+    found = ratios([figures(answered=10), figures(answered=10)], [figures(answered=10), nothing])
+    assert found["images_per_s"] == Spread(0.5, 0.0, 1.0)
+
+
 def test_the_median_of_an_even_number_is_between() -> None:
     assert Spread.of([4.0, 1.0, 2.0, 3.0]) == Spread(2.5, 1.0, 4.0)
     assert Spread.of([]) is None

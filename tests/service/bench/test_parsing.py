@@ -1,5 +1,6 @@
 """From the command line's options to a plan and targets."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from service.bench.parsing import (
 )
 
 A, B = "http://a:1", "http://b:2"
+HERE, PARENT = os.getpid(), os.getppid()
 
 
 def test_without_a_load_clients_are_swept() -> None:
@@ -67,20 +69,20 @@ def test_one_value_is_for_both_targets_and_two_are_one_each() -> None:
         names=["ours", "theirs"],
         options=["score_threshold=0.5", "classes=a=b"],
         headers=["X-Key: k: v"],
-        pids=[3, 4],
+        pids=[HERE, PARENT],
     )
     first, second = parse_targets(given, [A, B], None)
-    assert (first.name, first.path, first.body, first.pid) == ("ours", "/x", "raw", 3)
+    assert (first.name, first.path, first.body, first.pid) == ("ours", "/x", "raw", HERE)
     assert first.field == second.field == "f"
-    assert (second.name, second.path, second.body, second.pid) == ("theirs", "/x", "json", 4)
+    assert (second.name, second.path, second.body, second.pid) == ("theirs", "/x", "json", PARENT)
     assert second.options == (("score_threshold", "0.5"), ("classes", "a=b"))
     assert second.headers == (("X-Key", "k: v"),)
 
 
 def test_our_own_server_is_the_last_target() -> None:
-    given = BenchOptions(urls=[A], zoo="m", pids=[5])
+    given = BenchOptions(urls=[A], zoo="m", pids=[HERE])
     first, own = parse_targets(given, [A, "http://127.0.0.1:9"], 77)
-    assert (first.name, first.pid) == ("a:1", 5)
+    assert (first.name, first.pid) == ("a:1", HERE)
     assert (own.name, own.pid) == ("detserve", 77)
 
 
@@ -97,7 +99,8 @@ def test_targets_of_one_address_are_told_apart() -> None:
         {"urls": [A, B, A]},
         {"urls": [A], "paths": ["/x", "/y"]},
         {"urls": [A], "bodies": ["form"]},
-        {"urls": [A, B], "pids": [1]},
+        {"urls": [A, B], "pids": [HERE]},
+        {"urls": [A], "pids": [2**30]},
         {"urls": [A, B], "names": ["x", "x"]},
         {"urls": [A], "options": ["score_threshold"]},
         {"urls": [A], "options": ["=5"]},

@@ -405,6 +405,15 @@ async def test_more_images_than_the_house_holds_are_413_and_not_429(serve: Serve
     assert error_of(await post(served, 1, 2, 3), 413).code == "too_many_images"
 
 
+@pytest.mark.parametrize("cap", [2**63, 2**64, 10**40])
+async def test_a_number_of_any_size_is_refused_in_our_shape(serve: Serve, cap: int) -> None:
+    served = serve()
+    for options in ({"params": {"max_detections": cap}}, {"data": {"max_detections": str(cap)}}):
+        files = {"images": picture(1)}
+        response = await served.client.post("/predict", files=files, **options)
+        assert error_of(response, 422).code == "invalid_option"
+
+
 # --- a busy, a slow, a dying server -------------------------------------------------------------------
 
 

@@ -68,6 +68,8 @@ def test_classes_are_one_or_several_names_or_ids(
         ("max_detections", -1),
         ("max_detections", 1.5),
         ("max_detections", "many"),
+        ("max_detections", 2**31),
+        ("score_threshold", True),
         ("masks", "polygon"),
         ("masks", ["rle", "none"]),
         ("segmentation", "jpeg"),
