@@ -23,7 +23,10 @@ from service.routes.predict_docs import PREDICT_OPENAPI, PREDICT_RESPONSES
 from service.runtime import Runtime
 from service.schemas.options import MAX_PROPOSALS, PredictOptions
 from service.settings import Settings
-from service.uploads import Upload, read_uploads
+from service.uploads import Upload, read_body, read_uploads
+
+DISCARDED_BYTES = 2**20
+"""Of a refused request so much is read; with more to come the connection is closed."""
 
 router = APIRouter(tags=["predict"])
 
@@ -39,9 +42,13 @@ async def predict(request: Request) -> Response:
     runtime = runtime_of(request)
     started = time.monotonic()
     runtime.require_ready()
-    with _counting_refusals(runtime, request.query_params.get("model")):
-        # Before the body is read: to refuse must cost a flooded server next to nothing.
-        runtime.scheduler.require_room()
+    # Before the body is parsed: to refuse must cost a flooded server next to nothing.
+    try:
+        with _counting_refusals(runtime, request.query_params.get("model")):
+            runtime.scheduler.require_room()
+    except QueueFull:
+        await _discard_small_body(request, runtime)
+        raise
     body = await read_uploads(request, runtime.upload_limits)
     options = PredictOptions.parse(body.options | _query_options(request))
     model = runtime.repository.get(options.model)
@@ -76,6 +83,14 @@ async def predict(request: Request) -> Response:
     return Response(
         orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json"
     )
+
+
+async def _discard_small_body(request: Request, runtime: Runtime) -> None:
+    """Take a body in that is about to come anyway: the connection can be kept, which costs less than
+    a new one. A large one is not waited for."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) <= DISCARDED_BYTES:
+        await read_body(request, runtime.upload_limits)
 
 
 @contextmanager
