@@ -1,6 +1,6 @@
 """Draws the ratios of ``benchmarks/results`` as bars: ``docs/images/performance.svg``.
 
-    python benchmarks/plot_ratios.py
+python benchmarks/plot_ratios.py
 """
 
 from __future__ import annotations
