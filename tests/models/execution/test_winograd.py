@@ -12,7 +12,7 @@ from models.layers import Conv2d
 
 def wide(**options: object) -> Conv2d:
     arguments = {"kernel_size": 3, "padding": 1} | options
-    return Conv2d(128, 160, **arguments)  # type: ignore[arg-type]
+    return Conv2d(128, 160, **arguments)
 
 
 def image(number: int = 1, height: int = 48, width: int = 52) -> torch.Tensor:
@@ -30,7 +30,7 @@ def test_it_equals_the_convolution(size: tuple[int, int, int], activation: objec
     x = image(*size)
     given = x.clone()
     exact = F.conv2d(x.double(), conv.weight.double(), conv.bias.double(), padding=1)
-    exact = exact if activation is None else activation(exact)  # type: ignore[operator]
+    exact = exact if activation is None else activation(exact)
     assert len(use_winograd_(conv)) == 1
     out = conv(x)
     assert out.shape == exact.shape
