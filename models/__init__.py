@@ -87,7 +87,8 @@ from models.structures import (
     RotatedBoxes,
     pairwise_iou_rotated,
 )
-from models.test_time_augmentation import DatasetMapperTTA, GeneralizedRCNNWithTTA
+from models.test_time_augmentation import GeneralizedRCNNWithTTA
+from models.tta_views import DatasetMapperTTA
 
 __all__ = [
     "ANCHOR_GENERATOR_REGISTRY",

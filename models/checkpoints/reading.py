@@ -135,7 +135,7 @@ def _read_torch(path: Path, *, mmap: bool) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except CheckpointError:
         raise
-    except Exception as error:
+    except Exception as error:  # PyTorch's reader raises nearly anything on a broken file
         refers_to = re.search(r"GLOBAL (\S+)", str(error))
         if refers_to:
             raise unpickler.not_allowed(refers_to[1]) from None
@@ -173,8 +173,7 @@ def _read_pickle(path: Path, head: bytes) -> Any:
                 f"It is a pickle that is cut off or damaged ({error}). Copy or download it again."
             ) from None
         raise _unknown_kind(head) from None
-    except Exception:
-        # Bytes that are no pickle make pickle raise nearly anything.
+    except Exception:  # bytes that are no pickle make pickle raise nearly anything
         raise _unknown_kind(head) from None
 
 

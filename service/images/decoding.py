@@ -131,7 +131,7 @@ def decode_image(
         raise
     except BrokenImageError as broken:
         raise _invalid(kind, str(broken)) from broken
-    except Exception as error:
+    except Exception as error:  # whatever a broken file brings about
         # Pillow's parsers raise anything (OSError, SyntaxError, struct.error, MemoryError, ...) on
         # broken files, with texts that may name internals: they stay in the chain for the log.
         raise _invalid(kind, "it is truncated or broken") from error

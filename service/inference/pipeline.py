@@ -16,7 +16,7 @@ import numpy as np
 
 from service.encoding.instances import Selection, encode_prediction
 from service.errors import ApiError, DeadlineMissed, InternalError, TooLarge
-from service.image_metrics import ImageMetrics
+from service.image_metrics import ImageMetrics, ImageSeries
 from service.images import ImageLimits, decode_image
 from service.inference.detector import ModelDescription, PreparedImage
 from service.inference.scheduler import Scheduler
@@ -177,13 +177,10 @@ class Pipeline:
             except StalePreparation as stale:
                 prepared, again_s = await self._workers.run(prepare, stale.version)
                 decode_s += again_s
-        encoded, encode_s = await self._workers.finish(_encode, inference, options)
-        version = inference.version
-        series = self._metrics.of(version)
+        series = self._metrics.of(inference.version)
+        encoded, encode_s = await self._workers.finish(_encode, inference, options, series)
         series.decode.observe(decode_s)
         series.encode.observe(encode_s)
-        if inference.prediction.instances is not None:
-            series.found(inference.prediction.scores.tolist())
         return ImageAnswer(
             upload.name,
             width=prepared.width,
@@ -230,12 +227,16 @@ class Pipeline:
         return prepared, time.monotonic() - started
 
 
-def _encode(inference: Inference, options: PredictOptions) -> tuple[dict[str, Any], float]:
-    """Filter and encode; on a worker. The options are resolved for the version that ran."""
+def _encode(
+    inference: Inference, options: PredictOptions, series: ImageSeries
+) -> tuple[dict[str, Any], float]:
+    """Filter, encode and count what was found; on a worker. The options are those of the version that ran."""
     started = time.monotonic()
     description: ModelDescription = inference.version.detector.description
     selection = Selection.resolve(options, description)
     encoded = encode_prediction(inference.prediction, selection, description)
+    if inference.prediction.instances is not None:
+        series.found(inference.prediction.scores.tolist())
     return encoded, time.monotonic() - started
 
 

@@ -23,9 +23,10 @@ from models.facts import facts_of
 from models.metadata import DatasetMetadata, metadata_for
 from models.predictor import Preprocessing
 from models.structures import ImageList
-from models.test_time_augmentation import DatasetMapperTTA, with_tta
+from models.test_time_augmentation import with_tta
 from models.transfer import to_host
 from models.transforms import resized_size
+from models.tta_views import DatasetMapperTTA
 from models.zoo import ZooModel
 from service.inference.describing import describe, flip_indices
 from service.inference.detector import ModelDescription, Prediction, PreparedImage, Views

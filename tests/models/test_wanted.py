@@ -9,7 +9,8 @@ from small_models import MODELS, write_small_model
 
 from models import Instances, Predictor
 from models.structures import Boxes
-from models.test_time_augmentation import DatasetMapperTTA, with_tta
+from models.test_time_augmentation import with_tta
+from models.tta_views import DatasetMapperTTA
 from models.wanted import EVERYTHING, Wanted
 
 FINDERS = [name for name, small in MODELS.items() if "instances" in small.outputs]

@@ -42,7 +42,7 @@ class SlowViews(FakeDetector):
                 pause()
                 self.order.append(f"part {part}")
                 assert self.go.wait(20)
-        except BaseException:
+        except BaseException:  # whatever ends it, which goes on
             self.ended_early = True
             raise
         return super().infer(batch)
