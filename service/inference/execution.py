@@ -25,7 +25,6 @@ from service.inference.work import (
     StalePreparation,
     WorkItem,
     inference_failed,
-    server_failed,
 )
 from service.repository.version import ModelVersion
 
@@ -55,14 +54,12 @@ class BatchRunner:
                 :class:`Abandoned`.
 
         Raises:
-            DeviceLost: nothing can run any more; the items are answered all the same.
+            DeviceLost: nothing can run any more; the caller answers the items that have no answer.
         """
         try:
             ready = self._bind(batch)
             return self._run_parts(batch, ready, pause) if ready else 0
-        except DeviceLost as lost:
-            for item in batch.items:
-                item.resolve(server_failed(str(lost)))
+        except DeviceLost:
             raise
         except Exception as error:  # a defect of ours: nobody may wait for ever because of it
             logger.error("a batch met an unexpected error", exc_info=error)

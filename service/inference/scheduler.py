@@ -13,7 +13,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -237,11 +237,11 @@ class Scheduler:
             if failure is not None:
                 self._fail(failure)
 
-    def _fail(self, failure: str) -> None:
-        """Refuse what waits and whatever comes."""
+    def _fail(self, failure: str, running: Sequence[WorkItem] = ()) -> None:
+        """Refuse what runs, what waits and whatever comes; nobody hears of it before it is so."""
         with self._condition:
             self._failure = failure
-            items = self._queue.clear()
+            items = [*running, *self._queue.clear()]
             calls, self._calls = self._calls, collections.deque()
         for item in items:
             item.resolve(server_failed(failure))
@@ -270,11 +270,15 @@ class Scheduler:
 
     def _run_call(self, call: Call[Any]) -> None:
         with self._turns.of(None):
-            call.run()
+            call.run(lambda lost: self._fail(str(lost)))
 
     def _run_batch(self, batch: Batch) -> None:
         with self._turns.of(batch.model) as turn:
-            predicted = self._runner.run(batch, self._pause)
+            try:
+                predicted = self._runner.run(batch, self._pause)
+            except DeviceLost as lost:
+                self._fail(str(lost), batch.items)
+                raise
         if predicted:
             # A moving average over about the last ten batches, for Retry-After.
             change = turn.seconds / predicted - self._seconds_per_image

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from service.errors import InternalError, Unavailable
 from service.inference.detector import Prediction, PreparedImage
-from service.inference.device_errors import device_loss
+from service.inference.device_errors import DeviceLost, device_loss
 from service.repository.version import ModelVersion, RequestLease
 
 logger = logging.getLogger(__name__)
@@ -170,17 +170,28 @@ class Call(Generic[T]):
         self._function = function
         self.future: Future[T] = Future()
 
-    def run(self) -> None:
-        """Run it; what it raises belongs to whoever waits. Raises :class:`DeviceLost` all the same."""
+    def run(self, losing: Callable[[DeviceLost], None]) -> None:
+        """Run it; what it raises belongs to whoever waits.
+
+        Args:
+            losing: is told of the device's loss before whoever waits is.
+
+        Raises:
+            DeviceLost: all the same.
+        """
         if not self.future.set_running_or_notify_cancel():
             return
         try:
-            self.future.set_result(self._function())
+            result = self._function()
         except BaseException as error:  # see above
-            self.future.set_exception(error)
             lost = device_loss(error)
             if lost is not None:
+                losing(lost)
+            self.future.set_exception(error)
+            if lost is not None:
                 raise lost from error
+        else:
+            self.future.set_result(result)
 
     def refuse(self, error: Exception) -> None:
         """It will not run."""

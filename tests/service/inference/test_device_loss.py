@@ -14,6 +14,7 @@ from scheduler_bench import Benches, answers, failure, outcomes
 from models.errors import ModelError
 from service.errors import ApiError, Unavailable
 from service.inference.detector import Prediction, PreparedImage
+from service.inference.work import WorkItem
 
 pytestmark = pytest.mark.anyio
 REASON = "the device failed (CUDA error: an illegal memory access was encountered)"
@@ -121,6 +122,42 @@ async def test_a_loss_between_the_parts_of_a_long_run_ends_that_run_too(bench: B
     long.go.set()
     codes = [error.code for error in await outcomes([first, second]) if isinstance(error, ApiError)]
     assert codes == ["server_failed"] * 2
+
+
+async def test_nobody_hears_of_the_loss_before_the_server_says_so(
+    bench: Benches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the readiness probe behind a 503 finds a server that calls itself ready."""
+    one = bench(max_batch_size=1)
+    losing(one.detector, 1)
+    said: list[str | None] = []
+    resolve = WorkItem.resolve
+
+    def spy(item: WorkItem, result: Any) -> None:
+        said.append(one.scheduler.failure)
+        resolve(item, result)
+
+    monkeypatch.setattr(WorkItem, "resolve", spy)
+    with one.busy():
+        said.clear()
+        tasks = await one.send(1, 2)
+    await outcomes(tasks)
+    assert said[-2:] == [REASON] * 2
+
+
+async def test_a_call_hears_of_the_loss_when_the_server_says_so(bench: Benches) -> None:
+    one = bench()
+    said: list[str | None] = []
+
+    def check() -> None:
+        raise illegal_access()
+
+    with one.busy():
+        call = one.scheduler.call(check)
+        call.add_done_callback(lambda _: said.append(one.scheduler.failure))
+    with pytest.raises(torch.AcceleratorError):
+        await asyncio.to_thread(call.result, PATIENCE_S)
+    assert said == [REASON]
 
 
 async def test_out_of_memory_is_no_loss(bench: Benches) -> None:
