@@ -18,7 +18,8 @@ from service.inference.torch_detector import load_torch_detector
 from service.inference.work import server_failed
 from service.metrics import Metrics
 from service.plugins import import_plugins
-from service.repository.repository import Loader, ModelSource, Repository
+from service.repository.repository import Repository
+from service.repository.source import Loader, ModelSource
 from service.security import AdminGuard
 from service.settings import PRETRAINED, Settings
 from service.uploads import UploadLimits

@@ -70,6 +70,22 @@ class Settings(BaseSettings):
         description="Folder that paths of /reload must not leave; default: the folder of the config, "
         "or of the weights of a zoo model.",
     )
+    repository: Path | None = Field(
+        None,
+        description="Instead of a config: a model repository, a folder for each model and in it one "
+        "for each version; see detserve models.",
+    )
+    watch_s: float = Field(
+        0.0,
+        ge=0,
+        le=86_400,
+        description="How often to look for new versions in the repository; 0: only when told.",
+    )
+    keep_previous: Literal["disk", "memory"] = Field(
+        "disk",
+        description="What a rollback starts from: the files, or the previous version itself, which "
+        "stays in host memory.",
+    )
     device: str = Field("auto", description="auto, cpu or cuda:n.")
     mode: Mode = Field(
         "exact",
@@ -89,6 +105,21 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     admin_token: SecretStr | None = Field(
         None, description="Token for admin routes; without one they answer the local machine alone."
+    )
+
+    admin_open: bool = Field(
+        False, description="Without an admin token, let admin routes answer any machine."
+    )
+    inference_token: SecretStr | None = Field(
+        None, description="Token for /predict and /models; without one they answer everybody."
+    )
+    allow_upload: bool = Field(
+        False, description="Take versions for the repository over HTTP, from admins."
+    )
+    max_upload_bytes: int = Field(
+        4 * 2**30,
+        ge=1024,
+        description="Largest version that is taken over HTTP, all files together.",
     )
 
     max_batch_size: int = Field(

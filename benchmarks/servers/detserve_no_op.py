@@ -18,7 +18,7 @@ from service.allocator import keep_large_buffers
 from service.app import create_app
 from service.inference.detector import ModelDescription, Prediction, PreparedImage, Views
 from service.logging import configure_logging
-from service.repository.repository import ModelSource
+from service.repository.source import ModelSource
 from service.runtime import Runtime
 from service.server import serve
 from service.settings import Settings

@@ -71,8 +71,9 @@ class BatchRunner:
         """Those of the batch that are prepared as its version wants them; the others go back."""
         ready = []
         for item in batch.items:
-            item.lease.bind(batch.version)
-            if item.image.recipe == batch.version.detector.recipe:
+            if not item.lease.bind(batch.version):
+                item.resolve(StalePreparation(item.model.current))
+            elif item.image.recipe == batch.version.detector.recipe:
                 ready.append(item)
             else:
                 item.resolve(StalePreparation(batch.version))

@@ -45,6 +45,7 @@ class Queue:
         self._caps = caps
         self._turns = turns
         self._items: dict[str, collections.deque[WorkItem]] = {}
+        self._held: collections.Counter[str] = collections.Counter()
         self.due_at: float | None = None
         """When the first window ends of those that the last :meth:`take` waits for; None: of none."""
 
@@ -66,6 +67,14 @@ class Queue:
         self._items = {}
         return items
 
+    def hold(self, model: str) -> None:
+        """Leave those images of ``model`` alone that are bound to no version yet; may be nested."""
+        self._held[model] += 1
+
+    def release(self, model: str) -> None:
+        """End a :meth:`hold`."""
+        self._held[model] -= 1
+
     def take(self, *, between: bool = False) -> Batch | None:
         """Take out the batch that runs now; None when there is none, or none is due.
 
@@ -76,7 +85,7 @@ class Queue:
         self.due_at = None
         waiting = sorted(self._items, key=lambda name: self._items[name][0].enqueued_at)
         for name in self._turns.order(waiting):
-            batch = self._first_due(self._items[name], between)
+            batch = self._first_due(self._items[name], between, held=self._held[name] > 0)
             if batch is not None:
                 self._remove(name, batch.items)
                 return batch
@@ -100,9 +109,15 @@ class Queue:
         else:
             del self._items[name]
 
-    def _first_due(self, items: collections.deque[WorkItem], between: bool) -> Batch | None:
+    def _first_due(
+        self, items: collections.deque[WorkItem], between: bool, *, held: bool
+    ) -> Batch | None:
         """The batch of the oldest image, or of the next one while that waits for company."""
-        rest = [item for item in items if not (between and item.image.views)]
+        rest = [
+            item
+            for item in items
+            if not (between and item.image.views) and not (held and item.lease.version is None)
+        ]
         while rest:
             try:
                 batch = self._gather(rest)
@@ -117,8 +132,8 @@ class Queue:
             if due_at <= time.monotonic():
                 return Batch(batch.model, batch.version, batch.items, "timeout")
             self.due_at = min(due_at, self.due_at or due_at)
-            held = set(map(id, batch.items))
-            rest = [item for item in rest if id(item) not in held]
+            waiting = set(map(id, batch.items))
+            rest = [item for item in rest if id(item) not in waiting]
         return None
 
     def _gather(self, items: list[WorkItem]) -> Batch:

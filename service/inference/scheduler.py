@@ -13,8 +13,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from service.errors import QueueFull, TooLarge
@@ -80,6 +81,7 @@ class Scheduler:
         )
         self._runner = BatchRunner(caps=caps, observer=self._observer)
         self._calls: collections.deque[Call[Any]] = collections.deque()
+        self._idle_calls: collections.deque[Call[Any]] = collections.deque()
         self._reserved = 0
         self._seconds_per_image = 0.0
         self._stopping = False
@@ -161,8 +163,12 @@ class Scheduler:
             self._condition.notify()
         return await item.future
 
-    def call(self, function: Callable[[], T]) -> Future[T]:
+    def call(self, function: Callable[[], T], *, when_idle: bool = False) -> Future[T]:
         """Run ``function`` on the model thread between two batches.
+
+        Args:
+            function: what to run.
+            when_idle: only when nothing else is there to run; under full load that is never.
 
         Raises:
             ApiError: the server is stopping, or can run nothing any more.
@@ -170,9 +176,22 @@ class Scheduler:
         call = Call(function)
         with self._condition:
             self._check_open()
-            self._calls.append(call)
+            (self._idle_calls if when_idle else self._calls).append(call)
             self._condition.notify()
         return call.future
+
+    @contextmanager
+    def hold(self, model: str) -> Iterator[None]:
+        """Within the block no further request of ``model`` is bound to a version: what is bound already
+        runs, the rest waits."""
+        with self._condition:
+            self._queue.hold(model)
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._queue.release(model)
+                self._condition.notify()
 
     def _check_open(self) -> None:
         if self._failure is not None:
@@ -242,7 +261,9 @@ class Scheduler:
         with self._condition:
             self._failure = failure
             items = [*running, *self._queue.clear()]
-            calls, self._calls = self._calls, collections.deque()
+            calls = [*self._calls, *self._idle_calls]
+            self._calls.clear()
+            self._idle_calls.clear()
         for item in items:
             item.resolve(server_failed(failure))
         for call in calls:
@@ -266,7 +287,12 @@ class Scheduler:
             call = self._calls.popleft()
             return lambda: self._run_call(call)
         batch = None if self._stopping else self._queue.take(between=between)
-        return None if batch is None else lambda: self._run_batch(batch)
+        if batch is not None:
+            return lambda: self._run_batch(batch)
+        if self._idle_calls and not between and not self._stopping:
+            idle_call = self._idle_calls.popleft()
+            return lambda: self._run_call(idle_call)
+        return None
 
     def _run_call(self, call: Call[Any]) -> None:
         with self._turns.of(None):

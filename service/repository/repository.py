@@ -10,44 +10,23 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
 from models.errors import ModelError, PathNotAllowedError
-from models.zoo import ZooModel
 from service.errors import ApiError, Conflict, Forbidden, NotFound, Unavailable, Unprocessable
 from service.inference.detector import Detector, WarmsUp
 from service.inference.scheduler import Scheduler
 from service.inference.threads import use_cores
+from service.repository.source import Loader, ModelSource
 from service.repository.version import ModelVersion
 
 logger = logging.getLogger(__name__)
 
 DRAIN_TIMEOUT_S = 120.0
 KEPT_JOBS = 100
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """What a model is made of: a config (a file, or the zoo's; none for torchvision's) and files.
-
-    ``root`` confines what a client may name; None trusts the operator's paths.
-    """
-
-    config: Path | ZooModel | None
-    weights: Path
-    labels: Path | None = None
-    root: Path | None = None
-
-
-class Loader(Protocol):
-    """Makes a detector out of files; raises :class:`models.ModelError`."""
-
-    def __call__(self, source: ModelSource) -> Detector:
-        """Load."""
 
 
 class ReloadObserver(Protocol):
@@ -129,7 +108,7 @@ class Repository:
         """Load a model and serve it under ``name``; blocks. Raises :class:`models.ModelError`."""
         detector = self._load(source)
         self._scheduler.call(lambda: check(detector)).result()
-        version = ModelVersion(name, 1, detector)
+        version = ModelVersion(name, "1", detector)
         self._models[name] = ServedModel(name, source, version)
         self._observer.version_ready(version)
         return self._models[name]
@@ -212,7 +191,7 @@ class Repository:
             with _phase(job, "validate"):
                 self._validate(detector)
             old = model.current
-            version = ModelVersion(model.name, old.number + 1, detector)
+            version = ModelVersion(model.name, str(int(old.label) + 1), detector)
             # The swap itself: one reference. From here on the new version answers.
             model.current = version
             model.source = source

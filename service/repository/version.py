@@ -2,38 +2,68 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from dataclasses import dataclass
+from enum import StrEnum
 
 from service.inference.detector import Detector
 
+_serials = itertools.count(1)
+
+
+class VersionState(StrEnum):
+    """Where a version stands, from its files on disk to its memory being free again."""
+
+    INCOMPLETE = "incomplete"
+    AVAILABLE = "available"
+    LOADING = "loading"
+    CHECKING = "checking"
+    WARMING = "warming"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
 
 class ModelVersion:
-    """A detector with a number. Retired once a newer one is current, closed when its last lease ends."""
+    """A loaded version. Retired once it shall take no more requests, closed when its last lease ends.
 
-    def __init__(self, model: str, number: int, detector: Detector) -> None:
+    Attributes:
+        model: the name of its model.
+        label: its own, as clients see it.
+        serial: grows with every version that this process loads, of whatever model.
+        detector: what answers.
+        loaded_at: Unix time.
+    """
+
+    def __init__(self, model: str, label: str, detector: Detector) -> None:
         self.model = model
-        self.number = number
+        self.label = label
+        self.serial = next(_serials)
         self.detector = detector
         self.loaded_at = time.time()
         self._leases = 0
+        self._retired = False
         self._condition = threading.Condition()
-
-    @property
-    def label(self) -> str:
-        """The version as clients see it."""
-        return str(self.number)
 
     @property
     def leases(self) -> int:
         """Requests that are bound to this version."""
         return self._leases
 
-    def acquire(self) -> None:
-        """Take a lease."""
+    @property
+    def retired(self) -> bool:
+        """Whether it takes no new requests any more."""
+        return self._retired
+
+    def acquire(self) -> bool:
+        """Take a lease; False, and no lease, once the version is retired."""
         with self._condition:
+            if self._retired:
+                return False
             self._leases += 1
+            return True
 
     def release(self) -> None:
         """Give a lease back."""
@@ -41,6 +71,16 @@ class ModelVersion:
             self._leases -= 1
             if self._leases == 0:
                 self._condition.notify_all()
+
+    def retire(self) -> None:
+        """Give out no leases any more; those that are out stay."""
+        with self._condition:
+            self._retired = True
+
+    def revive(self) -> None:
+        """Take requests again, as a version that was parked."""
+        with self._condition:
+            self._retired = False
 
     def wait_unused(self, timeout: float | None) -> bool:
         """Wait until no lease is left; False when ``timeout`` seconds were not enough."""
@@ -53,7 +93,8 @@ class RequestLease:
     """Binds all images of one request to one version: the one that is current when the first runs.
 
     So queued work goes to a new version at once, running work finishes on the old one, and an
-    answer is never a mixture. Bound on the model thread, ended on the event loop.
+    answer is never a mixture. Bound on the model thread, or beforehand to a version that the
+    request names; ended on the event loop.
     """
 
     version: ModelVersion | None = None
@@ -62,15 +103,16 @@ class RequestLease:
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
 
-    def bind(self, current: ModelVersion) -> ModelVersion:
-        """The version of this request; ``current`` if it has none yet."""
+    def bind(self, current: ModelVersion) -> bool:
+        """Whether the request has a version now: ``current`` if it had none; False if that is retired."""
         with self._lock:
             if self.version is None:
-                current.acquire()
+                if not current.acquire():
+                    return False
                 self.version = current
                 if self._ended:  # the client left between queue and model
                     current.release()
-            return self.version
+            return True
 
     def end(self) -> None:
         """The request is answered or dropped."""

@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import ApiError, Unprocessable
-from service.repository.repository import ModelSource, ReloadJob
+from service.repository.repository import ReloadJob
+from service.repository.source import ModelSource
 from service.routes import answer_docs, error_docs, runtime_of
 from service.schemas.answers import ReloadAnswer, ReloadRequest
 from service.security import resolve_under

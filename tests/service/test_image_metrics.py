@@ -8,7 +8,7 @@ from service.repository.version import ModelVersion
 
 
 def version(number: int) -> ModelVersion:
-    return ModelVersion("shapes", number, FakeDetector(number))
+    return ModelVersion("shapes", str(number), FakeDetector(number))
 
 
 def test_images_count_on_the_series_of_their_version() -> None:

@@ -228,7 +228,7 @@ async def test_a_retired_version_leaves_only_its_counters(serve: Serve) -> None:
 
 def test_during_a_drain_both_versions_are_shown_and_one_is_ready() -> None:
     metrics = Metrics()
-    old, new = (ModelVersion("shapes", n, FakeDetector(n)) for n in (1, 2))
+    old, new = (ModelVersion("shapes", str(n), FakeDetector(n)) for n in (1, 2))
     metrics.version_ready(old)
     old.acquire()
     metrics.version_ready(new)
@@ -254,7 +254,7 @@ def test_a_lost_gpu_costs_no_other_metric(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_info_of_a_model_tells_its_weights_and_device() -> None:
     metrics = Metrics()
-    metrics.version_ready(ModelVersion("shapes", 1, FakeDetector(weights_sha256="ab" * 32)))
+    metrics.version_ready(ModelVersion("shapes", "1", FakeDetector(weights_sha256="ab" * 32)))
     labels = {
         "model": "shapes", "version": "1", "arch": "FakeRCNN", "weights_sha12": "ab" * 6,
         "dtype": "float32", "device": "cpu",
@@ -287,7 +287,7 @@ def test_a_batch_is_counted_with_the_wait_of_each_image() -> None:
 
 def test_the_cap_of_a_version_that_ran_out_of_memory_is_shown_until_it_is_gone() -> None:
     metrics = Metrics()
-    version = ModelVersion("shapes", 1, FakeDetector())
+    version = ModelVersion("shapes", "1", FakeDetector())
     labels = {"model": "shapes", "version": "1"}
 
     def shown() -> list[float | None]:

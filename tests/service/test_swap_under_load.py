@@ -31,7 +31,7 @@ async def test_no_request_fails_and_none_is_answered_by_two_versions(
     async def client() -> None:
         while len(answers) < REQUESTS or len(reloads) < RELOADS:
             mark = next(marks)
-            oldest = served.runtime.repository.get().current.number
+            oldest = int(served.runtime.repository.get().current.label)
             files = [
                 ("images", (f"{place}.png", picture((mark + place) % 256, size)))
                 for place, size in enumerate(SIZES)

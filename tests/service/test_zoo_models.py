@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from models import Config, ConfigError, load_config, zoo
 from models.zoo import ZooModel
 from service.cli.main import app
-from service.repository.repository import ModelSource
+from service.repository.source import ModelSource
 from service.runtime import Runtime
 from service.settings import PRETRAINED, Settings
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from models.structures import Boxes, Instances
 from service.inference.detector import ModelDescription, Prediction, PreparedImage, Views
-from service.repository.repository import ModelSource
+from service.repository.source import ModelSource
 
 NAMES = ("disc", "square", "star, red", "1")
 SCORES = (0.9, 0.6, 0.3)

@@ -16,7 +16,8 @@ from models.structures import Instances
 from service.errors import ApiError
 from service.inference.scheduler import Scheduler
 from service.inference.work import BatchRecord, Inference
-from service.repository.repository import ModelSource, ServedModel
+from service.repository.repository import ServedModel
+from service.repository.source import ModelSource
 from service.repository.version import ModelVersion, RequestLease
 
 BIG = (64, 64)
@@ -56,13 +57,13 @@ class Bench:
     def serve(self, name: str, detector: FakeDetector) -> ServedModel:
         """Another model on the same device."""
         source = ModelSource(Path("config.yaml"), Path("model_final.pth"))
-        return ServedModel(name, source, ModelVersion(name, 1, detector))
+        return ServedModel(name, source, ModelVersion(name, "1", detector))
 
     def swap(self, **described: Any) -> FakeDetector:
         """Make a next version current."""
-        number = self.model.current.number + 1
+        number = int(self.model.current.label) + 1
         detector = FakeDetector(number, **described)
-        self.model.current = ModelVersion("shapes", number, detector)
+        self.model.current = ModelVersion("shapes", str(number), detector)
         return detector
 
     async def send(

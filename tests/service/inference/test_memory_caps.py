@@ -22,7 +22,7 @@ class Memory:
             changed=lambda version, cap: self.told.append(cap),
             clock=lambda: self.now,
         )
-        self.version = ModelVersion("shapes", 1, FakeDetector())
+        self.version = ModelVersion("shapes", "1", FakeDetector())
 
     def most(self, pixels: int = PIXELS) -> int:
         return self.caps.most(self.version, pixels)
@@ -78,7 +78,7 @@ def test_a_tighter_cap_takes_the_place_of_looser_ones(memory: Memory) -> None:
 
 def test_a_cap_belongs_to_its_version_and_is_forgotten_with_it(memory: Memory) -> None:
     memory.fail(8)
-    other = ModelVersion("shapes", 2, FakeDetector())
+    other = ModelVersion("shapes", "2", FakeDetector())
     assert memory.caps.most(other, PIXELS) == 16
     memory.version = other
     gc.collect()

@@ -179,7 +179,7 @@ async def test_a_swap_to_another_recipe_prepares_the_waiting_image_again(serve: 
     waiting = asyncio.ensure_future(predict(served, upload(2), lease=lease))
     while not served.runtime.scheduler.waiting:
         await asyncio.sleep(0)
-    model.current = ModelVersion("shapes", 2, new)
+    model.current = ModelVersion("shapes", "2", new)
     served.runtime.metrics.version_ready(model.current)
     old.go.set()
     [first], [second] = await blocking, await waiting
@@ -194,7 +194,7 @@ async def test_options_that_the_new_version_refuses_are_an_error_in_place(
 ) -> None:
     served = serve()
     model = served.runtime.repository.get()
-    model.current = ModelVersion("shapes", 2, FakeDetector(2, class_names=("car",)))
+    model.current = ModelVersion("shapes", "2", FakeDetector(2, class_names=("car",)))
     served.runtime.metrics.version_ready(model.current)
     [answer] = await predict(served, upload(1), classes=["disc"])
     assert answer.error is not None
@@ -211,7 +211,7 @@ async def test_a_swap_to_a_model_that_takes_proposals_is_an_error_in_place(serve
     waiting = asyncio.ensure_future(predict(served, upload(2)))
     while not served.runtime.scheduler.waiting:
         await asyncio.sleep(0)
-    model.current = ModelVersion("shapes", 2, new)
+    model.current = ModelVersion("shapes", "2", new)
     served.runtime.metrics.version_ready(model.current)
     old.go.set()
     [first], [second] = await blocking, await waiting

@@ -63,7 +63,7 @@ async def test_images_of_different_sizes_share_a_batch_if_their_padded_sizes_are
 async def test_images_of_different_models_never_share_a_batch(bench: Benches) -> None:
     one = bench()
     other_detector = FakeDetector(9)
-    other = ServedModel("other", one.model.source, ModelVersion("other", 1, other_detector))
+    other = ServedModel("other", one.model.source, ModelVersion("other", "1", other_detector))
     with one.busy():
         tasks = [*await one.send(1), *await one.send(2, model=other), *await one.send(3)]
     await answers(tasks)

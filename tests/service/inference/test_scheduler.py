@@ -65,7 +65,7 @@ async def test_queued_images_run_on_the_version_that_is_current_when_they_run(
         tasks = await one.send(1)
         new = one.swap()
     [answer] = await answers(tasks)
-    assert (answer.version.number, one.detector.batches, new.batches) == (2, [], [[1]])
+    assert (answer.version.label, one.detector.batches, new.batches) == ("2", [], [[1]])
 
 
 async def test_all_images_of_a_request_run_on_one_version_across_a_swap(bench: Benches) -> None:
@@ -78,7 +78,7 @@ async def test_all_images_of_a_request_run_on_one_version_across_a_swap(bench: B
     others = await one.send(3)
     one.detector.go.set()
     found = await answers([*tasks, *others])
-    assert [answer.version.number for answer in found] == [1, 1, 2]
+    assert [answer.version.label for answer in found] == ["1", "1", "2"]
     assert (one.detector.batches, new.batches) == ([[1], [2]], [[3]])
 
 
@@ -92,7 +92,7 @@ async def test_a_request_on_the_old_version_never_shares_a_batch_with_new_work(
     with one.busy():
         tasks = [*await one.send(2, lease=lease), *await one.send(3)]
     found = await answers(tasks)
-    assert [answer.version.number for answer in found] == [1, 2]
+    assert [answer.version.label for answer in found] == ["1", "2"]
     assert (one.detector.batches, new.batches) == ([[1], [2]], [[3]])
 
 
@@ -109,7 +109,7 @@ async def test_a_new_recipe_asks_for_the_image_anew_and_keeps_the_request_on_the
     assert stale.version is one.model.current
     one.swap()  # a later swap does not move the request again
     image = stale.version.detector.prepare(pixels(1))
-    assert (await one.scheduler.infer(one.model, image, lease)).version.number == 2
+    assert (await one.scheduler.infer(one.model, image, lease)).version.label == "2"
     assert (one.detector.batches, new.batches) == ([], [[1]])
 
 

@@ -18,12 +18,12 @@ from service.metrics import Metrics
 from service.repository import repository as repository_module
 from service.repository.repository import (
     KEPT_JOBS,
-    ModelSource,
     ReloadJob,
     Repository,
     ServedModel,
     check,
 )
+from service.repository.source import ModelSource
 from service.repository.version import ModelVersion, RequestLease
 
 SOURCE = ModelSource(Path("config.yaml"), Path("model_final.pth"))

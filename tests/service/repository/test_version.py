@@ -8,13 +8,14 @@ from service.repository.version import ModelVersion, RequestLease
 
 
 def version(number: int = 1) -> ModelVersion:
-    return ModelVersion("shapes", number, FakeDetector(number))
+    return ModelVersion("shapes", str(number), FakeDetector(number))
 
 
 def test_a_request_is_bound_to_the_first_version_that_it_meets() -> None:
     first, second, lease = version(1), version(2), RequestLease()
-    assert lease.bind(first) is first
-    assert lease.bind(second) is first
+    assert lease.bind(first)
+    assert lease.bind(second)
+    assert lease.version is first
     assert (first.leases, second.leases) == (1, 0)
 
 
@@ -43,7 +44,7 @@ def test_a_request_that_never_ran_ends_without_a_lease() -> None:
 def test_a_request_that_ended_before_it_ran_holds_nothing() -> None:
     first, lease = version(), RequestLease()
     lease.end()
-    assert lease.bind(first) is first
+    assert lease.bind(first)
     lease.end()
     assert first.leases == 0
 
@@ -77,5 +78,23 @@ def test_the_wait_ends_with_the_last_lease() -> None:
     thread.join(PATIENCE_S)
 
 
-def test_the_label_is_the_number_as_text() -> None:
-    assert version(12).label == "12"
+def test_a_retired_version_takes_no_new_requests_and_keeps_those_it_has() -> None:
+    first, bound, late = version(), RequestLease(), RequestLease()
+    bound.bind(first)
+    first.retire()
+    assert not late.bind(first)
+    assert late.version is None
+    assert bound.bind(first)
+    assert first.leases == 1
+
+
+def test_a_version_that_comes_back_takes_requests_again() -> None:
+    first = version()
+    first.retire()
+    first.revive()
+    assert RequestLease().bind(first)
+
+
+def test_versions_are_numbered_in_the_order_in_which_they_came() -> None:
+    older, newer = version(2), version(1)
+    assert older.serial < newer.serial
