@@ -4,28 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import pickle
 import re
-import threading
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 
 from models.checkpoints import caffe2, torchvision_files, unpickler
+from models.checkpoints.pickle_values import Opaque
+from models.checkpoints.torch_legacy import LEGACY_MAGIC, read_torch_legacy
+from models.checkpoints.torch_storages import TensorClaim
+from models.checkpoints.torch_zip import read_torch_zip
 from models.errors import CheckpointError
+from models.files import NotRegularError, open_regular
 
-# How the file begins that torch.save wrote before PyTorch 1.6: a pickled magic number.
-_LEGACY_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-_SAFETENSORS_MAX_HEADER = 100_000_000
+MAX_BYTES = 32 << 30  # three times the largest checkpoint, with its optimiser, of Detectron2's kind
+_MAX_TENSORS = 50_000
+# Tensors may share what is stored, but to check them takes time for each of them.
+_MAX_SHARING = 16
+_SAFETENSORS_MAX_HEADER = 16 << 20
+_DTYPES = frozenset(
+    (
+        torch.float64, torch.float32, torch.float16, torch.bfloat16,
+        torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz,
+        torch.bool, torch.int8, torch.int16, torch.int32, torch.int64,
+        torch.uint8, torch.uint16, torch.uint32, torch.uint64,
+    )
+)  # fmt: skip
 _TRAINER_KEYS = {"trainer", "optimizer", "scheduler", "iteration"}
 _MAX_NAMES = 5  # how many names an error message lists
-# torch.serialization.safe_globals changes a list of the whole process.
-_safe_globals_lock = threading.Lock()
+_MAX_SHOWN = 80  # characters of a name in one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,32 +68,25 @@ def sha256_of(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or is no regular one.
     """
-    with Path(path).open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Reads a weights file; no code in it runs.
 
+    It takes about the memory of the weights themselves, for a .pkl and for safetensors twice that.
+
     Raises:
-        CheckpointError: it is missing, broken, of a kind that cannot be read, names something that
-            is not allowed, or holds NaN or infinite weights.
+        CheckpointError: it is missing, broken, of a kind that cannot be read, changes meanwhile,
+            names something that is not allowed, or holds NaN or infinite weights.
     """
     path = Path(path)
     try:
-        if path.is_dir():
-            raise CheckpointError(f"{path.name} is a folder. Name the weights file in it.")
-        if not path.is_file():
-            raise CheckpointError(f"There is no weights file {path.name!r}.")
-        size_bytes = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(512)
-        content, kind = _read(path, head, size_bytes)
-        state_dict, kind = _state_dict(content, kind)
-        _check_finite(state_dict)
-        digest = sha256_of(path)
+        with _open(path) as file:
+            return _read_open(file)
     except CheckpointError as error:
         if path.name in error.message:
             raise
@@ -87,6 +94,43 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(message, file=path.name, **error.details) from None
     except OSError as error:
         raise CheckpointError(f"{path.name} cannot be read: {error.strerror}.") from None
+    except MemoryError:
+        raise CheckpointError(f"There is not enough memory to read {path.name}.") from None
+
+
+def _open(path: Path) -> BufferedReader:
+    try:
+        return open_regular(path)
+    except NotRegularError as error:
+        if path.is_dir():
+            raise CheckpointError(
+                f"{path.name} is a folder. Name the weights file in it."
+            ) from None
+        raise CheckpointError(
+            f"{path.name} cannot be used as weights: {error.strerror}. Name a regular file."
+        ) from None
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise CheckpointError(f"There is no weights file {path.name!r}.") from None
+
+
+def _read_open(file: BufferedReader) -> Checkpoint:
+    before = os.fstat(file.fileno())
+    size_bytes = before.st_size
+    if not size_bytes:
+        raise CheckpointError("The file is empty. Was the download or copy cut off?")
+    if size_bytes > MAX_BYTES:
+        raise CheckpointError(
+            f"It has {size_bytes} bytes, which is over the limit of {MAX_BYTES}. Save the weights "
+            "alone: torch.save({'model': model.state_dict()}, 'model_final.pth')."
+        )
+    content, kind = _read(file, file.read(512), size_bytes)
+    state_dict, kind = _state_dict(content, kind, size_bytes)
+    _check_finite(state_dict)
+    file.seek(0)
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    after = os.fstat(file.fileno())
+    if (after.st_size, after.st_mtime_ns) != (size_bytes, before.st_mtime_ns):
+        raise CheckpointError("It changed while it was read. Wait until it is written; try again.")
     return Checkpoint(
         state_dict=state_dict,
         kind=kind,
@@ -98,10 +142,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     )
 
 
-def _read(path: Path, head: bytes, size_bytes: int) -> tuple[Any, str]:
+def _read(file: BufferedReader, head: bytes, size_bytes: int) -> tuple[Any, str]:
     """Returns the file's top-level object and its kind."""
-    if not head:
-        raise CheckpointError("The file is empty. Was the download or copy cut off?")
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(
             "It is a git-lfs pointer, not the weights themselves. Run `git lfs pull` to get them."
@@ -111,10 +153,6 @@ def _read(path: Path, head: bytes, size_bytes: int) -> tuple[Any, str]:
             "It is a web page, not weights. The download probably gave an error page: open the "
             "address in a browser and download the file again."
         )
-    if head.startswith(b"PK\x03\x04"):
-        return _read_torch(path, mmap=True), "PyTorch .pth"
-    if _LEGACY_MAGIC in head[:40]:
-        return _read_torch(path, mmap=False), "PyTorch .pth"
     if head[257:262] == b"ustar":
         raise CheckpointError(
             "It is a tar file, as PyTorch before 0.1.10 wrote. Save it again with a newer PyTorch."
@@ -123,58 +161,32 @@ def _read(path: Path, head: bytes, size_bytes: int) -> tuple[Any, str]:
     if head[8:9] == b"{":
         header_bytes = int.from_bytes(head[:8], "little")
         if 2 <= header_bytes <= _SAFETENSORS_MAX_HEADER:
-            return _read_safetensors(path, header_bytes + 8, size_bytes), "safetensors"
-    return _read_pickle(path, head), "model zoo .pkl"
-
-
-def _read_torch(path: Path, *, mmap: bool) -> Any:
-    allowed = [(stand_in, name) for name, stand_in in unpickler.ALLOWED.items() if "numpy" in name]
+            return _read_safetensors(file, header_bytes + 8, size_bytes), "safetensors"
     try:
-        # Trainer files hold NumPy scalars (in the state of hooks), which are not on PyTorch's list.
-        with _safe_globals_lock, torch.serialization.safe_globals(list(allowed)):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except CheckpointError:
-        raise
-    except Exception as error:  # PyTorch's reader raises nearly anything on a broken file
-        refers_to = re.search(r"GLOBAL (\S+)", str(error))
-        if refers_to:
-            raise unpickler.not_allowed(refers_to[1]) from None
-        if "TorchScript" in str(error):
-            raise CheckpointError(
-                "It is an exported TorchScript program, not a checkpoint. Use the model_final.pth "
-                "that training wrote."
-            ) from None
+        if head.startswith(b"PK\x03\x04"):
+            return read_torch_zip(file, size_bytes), "PyTorch .pth"
+        if LEGACY_MAGIC in head[:40]:
+            return read_torch_legacy(file, size_bytes), "PyTorch .pth"
+        return unpickler.restricted_load(file), "model zoo .pkl"
+    except pickle.UnpicklingError as error:
+        if not head.startswith((b"\x80", b"PK\x03\x04")):
+            raise _unknown_kind(head) from None
         raise CheckpointError(
-            "PyTorch cannot read it; it is cut off, damaged or not written by torch.save. Copy or "
-            "download it again."
+            f"Its pickle is cut off or damaged ({error}). Copy or download it again."
         ) from None
 
 
-def _read_safetensors(path: Path, header_end: int, size_bytes: int) -> Any:
+def _read_safetensors(file: BufferedReader, header_end: int, size_bytes: int) -> Any:
     if header_end > size_bytes:
         raise CheckpointError("It is a safetensors file that was cut off. Copy it again.")
+    file.seek(0)
     try:
-        return safetensors.torch.load_file(path)
+        # Not mapped into memory: whoever cuts a mapped file short ends this process.
+        return safetensors.torch.load(file.read())
     except (safetensors.SafetensorError, ValueError, RuntimeError, KeyError):
         raise CheckpointError(
             "It is a safetensors file that is cut off or damaged. Copy or download it again."
         ) from None
-
-
-def _read_pickle(path: Path, head: bytes) -> Any:
-    try:
-        with path.open("rb") as file:
-            return unpickler.restricted_load(file)
-    except CheckpointError:
-        raise
-    except (pickle.UnpicklingError, EOFError, MemoryError) as error:
-        if head[:1] == b"\x80":
-            raise CheckpointError(
-                f"It is a pickle that is cut off or damaged ({error}). Copy or download it again."
-            ) from None
-        raise _unknown_kind(head) from None
-    except Exception:  # bytes that are no pickle make pickle raise nearly anything
-        raise _unknown_kind(head) from None
 
 
 def _unknown_kind(head: bytes) -> CheckpointError:
@@ -184,12 +196,10 @@ def _unknown_kind(head: bytes) -> CheckpointError:
     )
 
 
-def _state_dict(content: Any, kind: str) -> tuple[dict[str, torch.Tensor], str]:
+def _state_dict(content: Any, kind: str, size_bytes: int) -> tuple[dict[str, torch.Tensor], str]:
     """Finds the weights in the file's object; returns them with the kind made precise."""
     if not isinstance(content, Mapping):
-        raise CheckpointError(
-            f"It holds a {type(content).__name__} where weights by name are expected."
-        )
+        raise CheckpointError(f"It holds a {_kind_of(content)} where weights by name are expected.")
     weights: Mapping[Any, Any] = content
     for key in ("model", "model_state", "state_dict"):
         if isinstance(content.get(key), Mapping):
@@ -205,15 +215,23 @@ def _state_dict(content: Any, kind: str) -> tuple[dict[str, torch.Tensor], str]:
     elif kind == "PyTorch .pth" and key and _TRAINER_KEYS & set(content):
         kind = "trainer .pth"
 
+    if len(weights) > _MAX_TENSORS:
+        raise CheckpointError(f"It has {len(weights)} weights, more than {_MAX_TENSORS}.")
     tensors: dict[str, torch.Tensor] = {}
+    claimed_bytes = 0
     for name, value in weights.items():
         if not isinstance(name, str):
-            raise CheckpointError(f"It has weights under {name!r}, which is not a name.")
+            raise CheckpointError(
+                f"It has weights under {str(name)[:_MAX_SHOWN]}, which is not a name."
+            )
         tensor = _tensor(name, value)
         if tensor is not None:
             tensors[name] = tensor
+            claimed_bytes += tensor.nbytes
+            if claimed_bytes > _MAX_SHARING * size_bytes:
+                raise CheckpointError("Its tensors together claim far more than the file holds.")
     if not tensors:
-        names = ", ".join(str(name) for name in list(content)[:_MAX_NAMES])
+        names = ", ".join(str(name)[:_MAX_SHOWN] for name in list(content)[:_MAX_NAMES])
         raise CheckpointError(f"It holds no weights; its top level has: {names or 'nothing'}.")
     if kind == "Caffe2 .pkl":
         return caffe2.convert(tensors), kind
@@ -237,27 +255,34 @@ def _tensor(name: str, value: Any) -> torch.Tensor | None:
         if value.array is None:
             raise CheckpointError(f"It names the array {name} and does not give its content.")
         return torch.from_numpy(value.array)
-    if isinstance(value, np.generic):
-        return torch.as_tensor(value.item())
-    if isinstance(value, torch.Tensor):
-        if value.layout != torch.strided or value.is_quantized or value.is_complex():
-            raise CheckpointError(f"Its tensor {name} is sparse, quantised or complex.")
-        if value.device.type != "cpu":
-            raise CheckpointError(f"Its tensor {name} has no content (device {value.device}).")
-        # A tiny file can claim a huge tensor by repeating one element.
-        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise CheckpointError(f"Its tensor {name} claims more elements than the file holds.")
-        tensor: torch.Tensor = value.detach()
-        return tensor
+    if isinstance(value, torch.Tensor | TensorClaim):
+        if value.dtype not in _DTYPES:
+            raise CheckpointError(
+                f"Its tensor {name} is quantised, complex or of another odd type."
+            )
+        return value if isinstance(value, torch.Tensor) else value.tensor(name)
+    if isinstance(value, Opaque):
+        raise CheckpointError(f"Its tensor {name} is a {value.kind}, which cannot be a weight.")
     # If the model does want it, the strict check says that it is missing.
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return None
     if isinstance(value, Mapping | list | tuple) and not value:
         return None
     raise CheckpointError(
-        f"Its entry {name} is a {type(value).__name__}, not a tensor. Save the weights alone: "
+        f"Its entry {name} is a {_kind_of(value)}, not a tensor. Save the weights alone: "
         "torch.save({'model': model.state_dict()}, 'model_final.pth')."
     )
+
+
+def _kind_of(value: object) -> str:
+    if isinstance(value, Opaque):
+        return value.kind
+    plain = value is None or isinstance(value, str | bytes | int | float | list | tuple | dict)
+    return type(value).__name__ if plain else "tensor" if _is_tensor(value) else "name"
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor | TensorClaim | unpickler.PickledArray)
 
 
 def _check_finite(state_dict: Mapping[str, torch.Tensor]) -> None:
@@ -281,4 +306,4 @@ def _widened(tensor: torch.Tensor) -> torch.Tensor:
 
 def _iteration(content: Any) -> int | None:
     value = content.get("iteration") if isinstance(content, Mapping) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if type(value) is int and 0 <= value < 1 << 63 else None

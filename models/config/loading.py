@@ -15,6 +15,7 @@ from models.config.lazy import is_lazy, lazy_changes
 from models.config.lazy_tags import LAZY_KEY
 from models.config.merging import decode_literal, merge_
 from models.errors import ConfigError, PathNotAllowedError
+from models.files import NotRegularError, open_regular
 
 BASE_KEY = "_BASE_"
 # Detectron2's own chains have three links.
@@ -139,13 +140,15 @@ def _resolve(path: Path, name: str, root: Path | None) -> Path:
 
 
 def _read(path: Path, name: str) -> bytes:
-    if path.is_dir():
-        raise ConfigError(f"{name} is a folder. Name the config.yaml in it.")
-    if not path.is_file():
-        raise ConfigError(f"There is no config file {name!r}.")
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(safe_yaml.MAX_BYTES + 1)
+    except NotRegularError as error:
+        if path.is_dir():
+            raise ConfigError(f"{name} is a folder. Name the config.yaml in it.") from None
+        raise ConfigError(f"{name} is no config: {error.strerror}. Name a regular file.") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"There is no config file {name!r}.") from None
     except OSError as error:
         raise ConfigError(f"{name} cannot be read: {error.strerror}.") from None
 

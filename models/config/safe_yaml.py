@@ -26,6 +26,8 @@ _SEQUENCE_TAGS = {_CORE + "seq", _CORE + "python/tuple"}
 _EVAL_TAG = _CORE + "python/object/apply:eval"
 _MERGE_TAG = _CORE + "merge"
 
+_NUMBERS = {_CORE + "int", _CORE + "float"}
+_MAX_NUMBER = 100  # characters
 _constructor = SafeConstructor()
 _SCALARS: dict[str, Callable[[ScalarNode], Any]] = {
     _CORE + "null": lambda node: None,
@@ -90,6 +92,23 @@ def parse(data: bytes, name: str) -> dict[str, Any]:
     return values
 
 
+def parse_plain(data: bytes, name: str) -> Any:
+    """Returns the value of a YAML document that is no config; None of an empty one.
+
+    Args:
+        data: the file's content.
+        name: what error messages call the file.
+
+    Raises:
+        ConfigError: see :func:`parse`.
+    """
+    root = _compose(data, name)
+    if root is None:
+        return None
+    _measure(root, name)
+    return _construct(root, name)
+
+
 def parse_scalar(text: str) -> Any:
     """Returns the value that a YAML text such as ``true`` or ``[p2, p3]`` holds.
 
@@ -109,13 +128,13 @@ def _compose(data: bytes, name: str) -> Node | None:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ConfigError(f"{name} is not a text file. Is it really a config.yaml?") from None
+        raise ConfigError(f"{name} is not a text file. Is it really YAML?") from None
     loader = None
     try:
         loader = _Loader(text)
         node: Node | None = loader.get_single_node()
     except RecursionError:
-        raise ConfigError(f"{name} is nested too deeply for a config.") from None
+        raise ConfigError(f"{name} is nested too deeply.") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{name} is not valid YAML: {_reason(error)}.") from None
     finally:
@@ -143,7 +162,7 @@ def _measure(root: Node, name: str) -> None:
         if id(node) in open_nodes:
             raise ConfigError(f"{name} has an alias to itself{_at(node)}.")
         if depth > MAX_DEPTH:
-            raise ConfigError(f"{name} is nested too deeply for a config{_at(node)}.")
+            raise ConfigError(f"{name} is nested too deeply{_at(node)}.")
         if id(node) not in sizes:
             open_nodes.add(id(node))
             total = 1 + sum(size_of(child, depth + 1) for child in _children(node))
@@ -184,6 +203,7 @@ def _refuse_calls(root: Node, name: str) -> None:
 
 def _construct(node: Node, name: str) -> Any:
     if isinstance(node, ScalarNode) and node.tag in _SCALARS:
+        _check_scalar(node, name)
         try:
             return _SCALARS[node.tag](node)
         except (ValueError, KeyError, IndexError, OverflowError):
@@ -203,6 +223,18 @@ def _construct(node: Node, name: str) -> Any:
         tag=_short(node.tag),
         line=node.start_mark.line + 1,
     )
+
+
+def _check_scalar(node: ScalarNode, name: str) -> None:
+    """Refuses numbers so long that to read or to print them takes for ever, and half characters."""
+    if node.tag in _NUMBERS and len(node.value) > _MAX_NUMBER:
+        raise ConfigError(
+            f"{name}: {node.value[:40]!r}... is not a {_short(node.tag)}{_at(node)}: it is too long."
+        )
+    try:
+        node.value.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{name} has half of a surrogate pair in a text{_at(node)}.") from None
 
 
 def _construct_mapping(node: MappingNode, name: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.config.safe_yaml import MAX_BYTES, parse, parse_scalar
+from models.config.safe_yaml import MAX_BYTES, parse, parse_plain, parse_scalar
 from models.errors import ConfigError
 
 
@@ -132,3 +132,17 @@ def test_a_call_outside_of_a_lazy_config_is_refused_before_its_tags() -> None:
 )
 def test_a_scalar_that_is_no_yaml_stays_text(text: str, value: object) -> None:
     assert parse_scalar(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [(b"", None), (b"[1, a]", [1, "a"]), (b"{a: 1.5}", {"a": 1.5}), (b"2020-01-01", "2020-01-01")],
+)
+def test_a_document_that_is_no_config_reads_as_its_value(text: bytes, value: object) -> None:
+    assert parse_plain(text, "m.yaml") == value
+
+
+@pytest.mark.parametrize("text", [b"!!python/name:os.system ''", b"&a [*a]", b"[", b"\xff"])
+def test_such_a_document_is_held_to_the_same_rules(text: bytes) -> None:
+    with pytest.raises(ConfigError, match=r"^m\.yaml"):
+        parse_plain(text, "m.yaml")
