@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-import torchvision.ops
 from torch import Tensor
 
-from models.layers.rotated_iou import pairwise_iou_rotated
-from models.structures import Instances, RotatedBoxes
+from models.evaluation.matching import box_overlaps
+from models.structures import Instances
 
 SAME_OBJECT_IOU = 0.9
 EXACT_SCORE, EXACT_BOX = 1e-4, 0.01
@@ -98,11 +97,9 @@ def _differences(
     if not len(scores) or not len(other_scores):
         nothing = scores.new_zeros(len(scores))
         return nothing, nothing, nothing.bool()
-    rotated = isinstance(boxes, RotatedBoxes)
-    iou = pairwise_iou_rotated if rotated else torchvision.ops.box_iou
     distance = (boxes.tensor[:, None] - others.tensor[None]).abs().amax(dim=2)
     distance = torch.where(classes[:, None] == other_classes[None], distance, torch.inf)
     nearest, index = distance.min(dim=1)
-    overlap = iou(boxes.tensor, others.tensor).gather(1, index[:, None])[:, 0]
+    overlap = box_overlaps(boxes, others).gather(1, index[:, None])[:, 0]
     same = (overlap >= SAME_OBJECT_IOU) & nearest.isfinite()
     return (scores - other_scores[index]).abs(), nearest, same

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import httpx
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+
+from models.evaluation import CocoDataset, IouType
+from models.evaluation import average_precision as measure
 
 DATA = Path(__file__).parent.parent / "data" / "shapes"
 IMAGES_PER_REQUEST = 10
@@ -52,14 +51,8 @@ def as_coco_results(answers: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def average_precision(results: list[dict[str, Any]], kind: str) -> float:
-    """COCO AP x 100. For masks the box is left out, so that areas are those of the masks."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(DATA / "val.json"))
-        if kind == "segm":
-            results = [{k: v for k, v in r.items() if k != "bbox"} for r in results]
-        evaluation = COCOeval(truth, truth.loadRes(results), kind)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return float(evaluation.stats[0]) * 100
+def average_precision(results: list[dict[str, Any]], kind: IouType) -> float:
+    """COCO AP x 100. For masks the areas are those of the masks."""
+    ap = measure(CocoDataset.load(DATA / "val.json"), results, kind).overall["AP"]
+    assert ap is not None
+    return ap
