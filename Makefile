@@ -8,7 +8,7 @@ ARGS ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format fidelity bench clean
+.PHONY: help serve test lint format fidelity soak bench clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ format: $(VENV)/.dev ## Format the code
 
 fidelity: $(VENV)/.dev ## Compare with Detectron2's golden answers and write docs/fidelity.md
 	$(BIN)/python benchmarks/fidelity.py
+
+soak: $(VENV)/.dev ## Swap versions 200 times under load and check every answer; some 30 minutes
+	@$(BIN)/python benchmarks/soak.py $(ARGS)
 
 bench: $(VENV)/.dev $(BENCH_VENV)/.bench ## Compare with torchvision, FastAPI and LitServe on the CPU; some 20 minutes
 	$(BIN)/python benchmarks/compare_torchvision.py

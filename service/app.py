@@ -14,7 +14,7 @@ from service.direct import DirectRoutes
 from service.error_handlers import install_error_handlers
 from service.middleware import RequestContextMiddleware
 from service.request_metrics import RequestMetrics
-from service.routes import health, models, predict, reload
+from service.routes import health, models, predict, reload, shadow, upload, versions
 from service.runtime import Runtime
 
 
@@ -38,7 +38,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     )
     app.state.runtime = runtime
     install_error_handlers(app)
-    for module in (predict, models, reload, health):
+    for module in (predict, models, reload, versions, shadow, upload, health):
         app.include_router(module.router)
 
     @app.get("/", include_in_schema=False)

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from service.errors import ApiError, BadRequest, ClientDisconnected, Unprocessable
+from service.errors import ApiError, BadRequest, ClientDisconnected, InternalError, Unprocessable
 
 _MAX_PROBLEMS = 20
 _MAX_SHOWN = 80
@@ -36,12 +36,14 @@ def error_response(error: ApiError, request_id: str) -> Response:
 def install_error_handlers(app: FastAPI) -> None:
     """Answer every error that a route or the framework raises in our shape.
 
-    What is none of these is a bug of ours: ``RequestContextMiddleware`` logs it and answers 500.
+    What is none of these is a bug of ours: ``RequestContextMiddleware`` logs it and answers 500,
+    unless Starlette's own outermost layer has answered it by then, which asks for the answer here.
     """
     app.add_exception_handler(ApiError, _handle)
     app.add_exception_handler(HTTPException, _handle)
     app.add_exception_handler(RequestValidationError, _handle)
     app.add_exception_handler(ClientDisconnect, _handle)
+    app.add_exception_handler(Exception, _handle_bug)
 
 
 def as_api_error(error: Exception) -> ApiError | None:
@@ -66,6 +68,18 @@ async def _handle(request: Request, error: Exception) -> Response:
     if api_error is None:  # unreachable while only the four kinds above are installed
         raise error
     return error_response(api_error, request.scope.get("state", {}).get("request_id", ""))
+
+
+async def _handle_bug(request: Request, error: Exception) -> Response:
+    return error_response(internal_error(), request.scope.get("state", {}).get("request_id", ""))
+
+
+def internal_error() -> InternalError:
+    """The answer to a request that met a bug of ours."""
+    return InternalError(
+        "internal_error",
+        "The server failed at this request; its log has the cause under the request id.",
+    )
 
 
 def _from_http(error: HTTPException) -> ApiError:

@@ -36,16 +36,17 @@ class ImageMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._series: dict[tuple[str, str], ImageSeries] = {}
+        # By their serials: a version that comes back under its label has new series.
+        self._series: dict[int, ImageSeries] = {}
 
     def of(self, version: ModelVersion) -> ImageSeries:
         """The series of ``version``."""
-        key = (version.model, version.label)
-        series = self._series.get(key)
+        series = self._series.get(version.serial)
         if series is None:
             if len(self._series) >= _MOST_VERSIONS:
                 self._series.clear()  # those of versions that are long gone
-            series = self._series[key] = self._look_up(*key)
+            series = self._look_up(version.model, version.label)
+            self._series[version.serial] = series
         return series
 
     def _look_up(self, model: str, label: str) -> ImageSeries:

@@ -1,6 +1,7 @@
 """Logs for people (one line of text) or for machines (one JSON object a line), safe to inject into.
 
-What a client sends never starts a line of its own, and no header, query or body is ever logged.
+What a client sends never starts a line of its own, and no header, query or body is ever logged. A
+record's ``fields``, a dict, are fields of the JSON object.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def log_request(record: RequestRecord) -> None:
         _size(record.request_bytes),
         _size(record.response_bytes),
         record.request_id,
-        "".join(f" {key}={_value(value)}" for key, value in record.extra.items()),
+        "".join(f" {key}={field_text(value)}" for key, value in record.extra.items()),
     )
     # Not by Logger.log, which walks up the stack to find who called it: that costs as much as the rest.
     line = logging.LogRecord(_requests.name, level, "", 0, _REQUEST_LINE, values, None)
@@ -158,6 +159,9 @@ class JsonFormatter(logging.Formatter):
         request = getattr(record, "request", None)
         if isinstance(request, RequestRecord):
             entry = {**_fields(request), **entry}
+        fields = getattr(record, "fields", None)
+        if isinstance(fields, dict):
+            entry = {**fields, **entry}
         trace = _trace(record)
         if trace:
             entry["exception"] = trace
@@ -218,9 +222,9 @@ def _size(count: int) -> str:
     return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
 
 
-def _value(value: object) -> str:
+def field_text(value: object) -> str:
+    """``value`` as it stands behind ``key=`` in a line, so that it cannot pass for further fields."""
     if isinstance(value, float):
         return f"{value:.4g}"
     text = str(value)
-    # Quoted, a value with spaces cannot pass for further fields.
     return text if re.fullmatch(r"[^\s\"=]+", text) else '"' + text.replace('"', "'") + '"'

@@ -21,6 +21,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from service import __version__
+from service.shadow_metrics import ShadowMetrics
 
 if TYPE_CHECKING:
     from service.inference.scheduler import Scheduler
@@ -62,7 +63,10 @@ OUTCOMES = (
     "ok", "invalid_image", "too_large", "queue_full", "deadline", "disconnected", "oom", "error",
 )  # fmt: skip
 RETIRED_KEPT = 100
-RELOAD_OUTCOMES = ("swapped", "load_failed", "validation_failed")
+RELOAD_OUTCOMES = (
+    "swapped", "rolled_back", "loaded", "unchanged", "dry_run", "preflight_failed", "load_failed",
+    "validation_failed", "gate_failed", "warmup_failed", "not_recorded",
+)  # fmt: skip
 DEVIATIONS = ("score", "box_px", "pixels", "unmatched")
 STAGES = ("decode", "inference", "encode")
 DISPATCH_REASONS = ("full", "timeout", "idle", "pixels", "memory", "views", "split")
@@ -172,7 +176,7 @@ class Metrics:
             "detection_score", "Scores of the instances.", SCORES, "model", "version"
         )
         self.model_info = gauge(
-            "model_info", "The version that answers, always 1.",
+            "model_info", "Each version that is loaded, always 1.",
             "model", "version", "arch", "weights_sha12", "dtype", "device",
         )  # fmt: skip
         self.execution_deviation = gauge(
@@ -183,8 +187,12 @@ class Metrics:
             "model", "version", "quantity",
         )  # fmt: skip
         self.model_ready = gauge(
-            "model_ready", "1 for the version that answers.", "model", "version"
+            "model_ready", "1 for versions that can answer, 0 while one drains.", "model", "version"
         )
+        self.model_current = gauge(
+            "model_current", "1 for the version that answers requests which name none.",
+            "model", "version",
+        )  # fmt: skip
         self.model_loaded = gauge(
             "model_loaded_timestamp_seconds", "When a version was loaded.", "model", "version"
         )
@@ -205,11 +213,15 @@ class Metrics:
             "When the model's thread last finished something.",
             "model",
         )
+        self.shadow = ShadowMetrics(self.registry)
         self.registry.register(_GpuMemory())
         # CPU time, memory and open files of the process, under Prometheus' own names; Linux only.
         ProcessCollector(registry=self.registry)
         self._retired: deque[tuple[str, str]] = deque()
         self._info_labels: dict[tuple[str, str], tuple[str, ...]] = {}
+        # Of the version that the series of a name are about: one may still drain, and be closed, when
+        # it has been loaded again.
+        self._serials: dict[tuple[str, str], int] = {}
 
     def watch(self, model: str, scheduler: Scheduler, capacity: int) -> None:
         """Create the children of ``model`` at zero, and read the gauges from ``scheduler`` at each scrape."""
@@ -250,22 +262,23 @@ class Metrics:
         self.memory_cap_pixels.labels(model, version).set(pixels)
 
     def version_ready(self, version: ModelVersion) -> None:
-        """``version`` takes traffic; the one before no longer does."""
+        """``version`` can answer."""
         description, key = version.detector.description, (version.model, version.label)
-        for model, label in list(self._info_labels):
-            if model == version.model:
-                self.model_ready.labels(model, label).set(0)
+        if key in self._retired:  # it has come back
+            self._retired.remove(key)
         labels = (
             *key, description.architecture, description.weights_sha256[:12], description.precision,
             description.device,
         )  # fmt: skip
         self._info_labels[key] = labels
+        self._serials[key] = version.serial
         self.model_info.labels(*labels).set(1)
         deviation = dict(description.execution.get("deviation") or {})
         deviation["unmatched"] = 1 - deviation.get("matched", 1)
         for quantity in DEVIATIONS:
             self.execution_deviation.labels(*key, quantity).set(deviation.get(quantity, 0))
         self.model_ready.labels(*key).set(1)
+        self.model_current.labels(*key).set(0)
         self.model_loaded.labels(*key).set(version.loaded_at)
         self.model_inflight.labels(*key).set_function(lambda: float(version.leases))
         self.memory_cap(*key, images=0, pixels=0)
@@ -274,17 +287,29 @@ class Metrics:
         for outcome in OUTCOMES:
             self.predictions.labels(*key, outcome)
 
+    def version_current(self, version: ModelVersion) -> None:
+        """``version`` answers requests that name none; the one before no longer does."""
+        for model, label in list(self._info_labels):
+            if model == version.model:
+                self.model_current.labels(model, label).set(label == version.label)
+
+    def version_draining(self, version: ModelVersion) -> None:
+        """``version`` takes no new requests."""
+        self.model_ready.labels(version.model, version.label).set(0)
+
     def version_closed(self, version: ModelVersion) -> None:
         """Forget the series of a version that is gone.
 
         Its counters stay until a hundred more have gone, since what only grows must not end at once.
         """
         key = (version.model, version.label)
-        labels = self._info_labels.pop(key, None)
-        if labels is not None:
-            self.model_info.remove(*labels)
+        if self._serials.get(key) != version.serial:
+            return
+        del self._serials[key]
+        self.model_info.remove(*self._info_labels.pop(key))
         for metric in (
             self.model_ready,
+            self.model_current,
             self.model_loaded,
             self.model_inflight,
             self.memory_cap_images,

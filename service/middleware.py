@@ -16,8 +16,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.error_handlers import as_api_error, error_response
-from service.errors import InternalError
+from service.error_handlers import as_api_error, error_response, internal_error
 
 logger = logging.getLogger(__name__)
 
@@ -154,10 +153,7 @@ class _Exchange:
         api_error = as_api_error(error)
         if api_error is None:
             logger.error("Unhandled error, request id %s", self.request_id, exc_info=error)
-            api_error = InternalError(
-                "internal_error",
-                "The server failed at this request; its log has the cause under the request id.",
-            )
+            api_error = internal_error()
         if self.status:
             # The answer is under way and cannot be taken back; the server cuts the connection.
             return

@@ -15,12 +15,16 @@ from service.inference.pipeline import Pipeline
 from service.inference.scheduler import Scheduler
 from service.inference.threads import Workers, divide_cores
 from service.inference.torch_detector import load_torch_detector
-from service.inference.work import server_failed
+from service.inference.work import draining, server_failed
 from service.metrics import Metrics
 from service.plugins import import_plugins
+from service.repository.folder import RepositoryFolder
 from service.repository.repository import Repository
 from service.repository.source import Loader, ModelSource
-from service.security import AdminGuard
+from service.repository.staging import remove_stale_uploads
+from service.repository.swap import House
+from service.repository.watch import Watch
+from service.security import AdminGuard, InferenceGuard
 from service.settings import PRETRAINED, Settings
 from service.uploads import UploadLimits
 
@@ -51,8 +55,20 @@ class Runtime:
         )
         self.workers = Workers(self.cores.workers)
         self.repository = Repository(
-            scheduler=self.scheduler, load=load or self._load, observer=self.metrics
+            House(
+                scheduler=self.scheduler,
+                load=load or self._load,
+                observer=self.metrics,
+                device=str(self.device),
+                max_batch_pixels=settings.max_batch_pixels,
+                keep_previous=settings.keep_previous == "memory",
+                tidied=give_back_free_memory,
+            ),
+            folder=RepositoryFolder(settings.repository) if settings.repository else None,
+            default=settings.name if settings.repository else None,
+            watch=lambda name: self.metrics.watch(name, self.scheduler, settings.max_queue),
         )
+        self.watch = Watch(self.repository, settings.watch_s, open=lambda: not self.draining)
         self.pipeline = Pipeline(
             workers=self.workers,
             scheduler=self.scheduler,
@@ -71,8 +87,12 @@ class Runtime:
             max_images=settings.max_images,
             body_timeout_s=settings.body_timeout_s,
         )
-        token = settings.admin_token
-        self.admin = AdminGuard(token.get_secret_value() if token else None)
+        admin_token = settings.admin_token.get_secret_value() if settings.admin_token else None
+        self.admin = AdminGuard(admin_token, opened=settings.admin_open)
+        token = settings.inference_token
+        self.inference = InferenceGuard(
+            token.get_secret_value() if token else None, admin_token=admin_token
+        )
         self.draining = False
 
     def _load(self, source: ModelSource) -> Detector:
@@ -84,6 +104,7 @@ class Runtime:
             root=source.root,
             mode=self.settings.mode,
             resize=self.settings.resize,
+            settings=source.settings,
         )
         give_back_free_memory()  # loading and trying the modes has needed more than serving will
         return detector
@@ -92,15 +113,27 @@ class Runtime:
     def model_root(self) -> Path:
         """The folder that paths from HTTP must not leave."""
         settings = self.settings
+        if self.repository.folder is not None:
+            return self.repository.folder.root
         if settings.model_root is not None:
             return settings.model_root.resolve()
         beside = settings.config or settings.weights
         return (beside or PRETRAINED / "config.yaml").parent.resolve()
 
     def load(self) -> None:
-        """Load the model that the settings name, or the embedded one. Raises :class:`models.ModelError`."""
+        """Load the models of the repository, the one that the settings name, or the embedded one.
+
+        Raises:
+            ModelError, ApiError: one of them cannot be served.
+        """
         settings = self.settings
         import_plugins(settings.plugins)
+        if self.repository.folder is not None:
+            remove_stale_uploads(self.repository.folder.root)
+            self.repository.open()
+            if settings.watch_s > 0:
+                self.watch.start()
+            return
         config: Path | ZooModel | None = settings.config
         if settings.zoo is not None:
             config = zoo.get(settings.zoo)
@@ -111,7 +144,6 @@ class Runtime:
         else:
             source = ModelSource(config, settings.weights, settings.labels)
         name = settings.name or _name_of(source)
-        self.metrics.watch(name, self.scheduler, settings.max_queue)
         self.repository.add(name, source)
 
     def unready_reason(self) -> str | None:
@@ -123,6 +155,8 @@ class Runtime:
             return failure
         if not self.repository:
             return "no model is loaded yet"
+        if all(model.lost for model in self.repository):
+            return "no version of any model is loaded: a swap in place has failed"
         if self.scheduler.busy_for() > STALLED_AFTER_S:
             return f"the model has been busy with one batch for over {STALLED_AFTER_S:.0f} s"
         return None
@@ -140,8 +174,16 @@ class Runtime:
         if not self.scheduler.alive:
             raise Unavailable("not_ready", "The model's thread has ended. Try another replica.")
 
+    def require_open(self) -> None:
+        """Raise :class:`Unavailable` when nothing new may begin."""
+        self.require_ready()
+        if self.draining:
+            raise draining()
+
     def close(self) -> None:
         """Stop the threads."""
+        self.watch.stop()
+        self.repository.close()
         self.scheduler.close()
         self.workers.close()
 

@@ -1,4 +1,4 @@
-"""Who may use the admin routes, and which paths on disk a request may name."""
+"""Who may use the admin routes and the others, and which paths on disk a request may name."""
 
 from __future__ import annotations
 
@@ -6,69 +6,137 @@ import hmac
 import ipaddress
 import re
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
 from service.errors import Forbidden, Unauthorized
 
+Authentication = Literal["token", "loopback", "open"]
+"""How an admin was let through: by token, as this machine, or because admin routes are open."""
+
 _METHODS_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _PROXY_HEADERS = ("forwarded", "via", "x-real-ip")
+_TOKEN_HEADERS = ("x-api-key", "x-admin-token")
 
 
 class AdminGuard:
     """Lets through an admin: by token, or without a configured token from this machine alone.
 
-    Without a token the rules keep web pages out, cross-site ones and those behind DNS rebinding,
-    since a page in a local browser also comes from loopback. Clients of a Unix socket have no
-    address and are refused: such sockets serve proxies, which act for anybody. A proxy on this
-    machine that adds no forwarding header cannot be told from a local client: set a token then.
+    A web page is never let through unless it is the server's own: neither a cross-site one nor one
+    behind DNS rebinding, since a page in a browser can come from loopback, and a browser may hold
+    what opens the way. Clients of a Unix socket have no address and count as elsewhere: such sockets
+    serve proxies, which act for anybody. A proxy on this machine that adds no forwarding header
+    cannot be told from a local client: set a token then.
     """
 
-    def __init__(self, token: str | None) -> None:
-        """Guard with ``token``; an empty one, as an unset variable leaves it, counts as None."""
-        self._token = token.strip().encode() if token else b""
+    def __init__(self, token: str | None, *, opened: bool = False) -> None:
+        """Guard with ``token``; an empty one, as an unset variable leaves it, counts as None.
 
-    async def __call__(self, request: HTTPConnection) -> None:
-        """``check`` as a FastAPI dependency: ``dependencies=[Depends(guard)]``."""
-        self.check(request)
+        Args:
+            opened: without a token, let through other machines too.
+        """
+        self._token = _as_bytes(token)
+        self._opened = opened
 
-    def check(self, request: HTTPConnection) -> None:
-        """Return if the request may do what an admin may.
+    def check(
+        self, request: HTTPConnection, *, content_type: str = "application/json"
+    ) -> Authentication:
+        """Return how the request may do what an admin may.
+
+        Args:
+            content_type: of a request with a body; one that a page cannot send to another origin
+                without asking first, so neither text, a form nor nothing at all.
 
         Raises:
             Unauthorized: ``admin_token_required`` or ``admin_token_wrong``: a token is configured.
-            Forbidden: ``admin_forbidden``: none is, and the request is not surely a local one.
+            Forbidden: ``admin_forbidden``: the request may be a web page's; or no token is
+                configured, the routes are not open, and the request is not surely a local one.
         """
         if self._token:
-            self._check_token(request)
-            return
-        problem = _reason_against_local(request)
+            _check_token(
+                request, (self._token,), "admin_token", "the admin token", "detserve admin"
+            )
+            problem = _reason_against_page(request, content_type)
+            if problem:
+                raise Forbidden(
+                    "admin_forbidden", f"Admin routes are closed to other web pages, and {problem}."
+                )
+            return "token"
+        if self._opened:
+            problem = _reason_against_rebinding(request) or _reason_against_page(
+                request, content_type
+            )
+            if problem:
+                raise Forbidden(
+                    "admin_forbidden",
+                    f"Open admin routes are closed to other web pages, and {problem}.",
+                )
+            return "open"
+        problem = _reason_against_local(request) or _reason_against_page(request, content_type)
         if problem:
             raise Forbidden(
                 "admin_forbidden",
                 f"Without an admin token these routes are open to local requests only, and {problem}. "
                 "Or set DETSERVE_ADMIN_TOKEN on the server and send it as a bearer token.",
             )
+        return "loopback"
 
-    def _check_token(self, request: HTTPConnection) -> None:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not given.strip():
-            given = request.headers.get("x-admin-token", "")
-        given = given.strip()
-        # On bytes and in constant time; headers are latin-1 by the time they are text.
-        if given and hmac.compare_digest(given.encode("latin-1", "replace"), self._token):
-            return
-        error = (
-            Unauthorized("admin_token_wrong", "The admin token is wrong.")
-            if given
-            else Unauthorized(
-                "admin_token_required",
-                "This route needs the admin token: send Authorization: Bearer <token>.",
-            )
+
+class InferenceGuard:
+    """Lets through who may ask for predictions: everybody, or those with one of the two tokens."""
+
+    def __init__(self, token: str | None, *, admin_token: str | None = None) -> None:
+        """Guard with ``token``; None or an empty one lets everybody through.
+
+        Args:
+            admin_token: is taken as well, once there is a ``token``.
+        """
+        self._tokens = tuple(filter(None, map(_as_bytes, (token, admin_token))))
+        self._guarded = bool(_as_bytes(token))
+
+    def check(self, request: HTTPConnection) -> None:
+        """Return if the request may be answered.
+
+        Raises:
+            Unauthorized: ``token_required`` or ``token_wrong``.
+        """
+        if self._guarded:
+            _check_token(request, self._tokens, "token", "a token", "detserve")
+
+
+def _as_bytes(token: str | None) -> bytes:
+    return token.strip().encode() if token else b""
+
+
+def _check_token(
+    request: HTTPConnection, tokens: tuple[bytes, ...], code: str, name: str, realm: str
+) -> None:
+    """Return if the request carries one of ``tokens`` in one of the headers for it."""
+    headers = request.headers
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    given = [bearer] if scheme.lower() == "bearer" else []
+    given += [headers.get(header, "") for header in _TOKEN_HEADERS]
+    given = [value.strip() for value in given if value.strip()]
+    # On bytes and in constant time; headers are latin-1 by the time they are text. All are compared.
+    matches = [
+        hmac.compare_digest(value.encode("latin-1", "replace"), token)
+        for value in given
+        for token in tokens
+    ]
+    if any(matches):
+        return
+    error = (
+        Unauthorized(f"{code}_wrong", f"The {code.replace('_', ' ')} is wrong.")
+        if given
+        else Unauthorized(
+            f"{code}_required",
+            f"This route needs {name}: send Authorization: Bearer <token>.",
         )
-        error.headers["WWW-Authenticate"] = 'Bearer realm="detserve admin"'
-        raise error
+    )
+    error.headers["WWW-Authenticate"] = f'Bearer realm="{realm}"'
+    raise error
 
 
 def resolve_under(root: Path, candidate: str) -> Path:
@@ -95,46 +163,70 @@ def resolve_under(root: Path, candidate: str) -> Path:
 
 
 def _reason_against_local(request: HTTPConnection) -> str | None:
-    """Why the request may not be an admin's on this machine; None if it may be."""
+    """Why the request may not be one of this machine; None if it may be."""
     headers = request.headers
     if request.client is None or not _is_loopback_address(request.client.host):
         return "this one comes from elsewhere"
     if any(name in _PROXY_HEADERS or name.startswith("x-forwarded-") for name in headers):
         return "this one came through a proxy"
     hosts = headers.getlist("host")
-    if len(hosts) != 1 or not _is_loopback_host(hosts[0]):
+    name = _host_name(hosts[0]) if len(hosts) == 1 else ""
+    if name != "localhost" and not _is_loopback_address(name):
         return "the Host of this one is not a loopback name"
-    origins = headers.getlist("origin")
-    if origins and (len(origins) != 1 or not _is_same_origin(origins[0], hosts[0])):
+    return None
+
+
+def _reason_against_rebinding(request: HTTPConnection) -> str | None:
+    """Why a page may stand behind the request whose name leads here only since its owner says so.
+
+    Browsers tell the origin of what may change something. No DNS is asked, so of all names only
+    localhost is known to be ours; addresses cannot be bound anew.
+    """
+    headers = request.headers
+    if "origin" not in headers:
+        return None
+    hosts = headers.getlist("host")
+    name = _host_name(hosts[0]) if len(hosts) == 1 else ""
+    if name == "localhost" or _address(name) is not None:
+        return None
+    return "this one comes from a page by a name that may not be ours: set an admin token for that"
+
+
+def _reason_against_page(request: HTTPConnection, content_type: str) -> str | None:
+    """Why the request may be the doing of a page of another origin; None if it is not."""
+    headers = request.headers
+    hosts, origins = headers.getlist("host"), headers.getlist("origin")
+    if origins and not (len(origins) == len(hosts) == 1 and _is_same_origin(origins[0], hosts[0])):
         return "this one comes from a web page of another origin"
     # "same-site" is a page on another port of localhost.
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return "this one comes from a web page of another site"
     if request.scope.get("method") not in _METHODS_WITHOUT_BODY:
         # A page cannot send this type to another origin without asking first.
-        content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if content_type != "application/json":
-            return "this one lacks the header Content-Type: application/json"
+        given = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if given != content_type:
+            return f"this one lacks the header Content-Type: {content_type}"
     return None
 
 
 def _is_loopback_address(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
+    address = _address(host)
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
-    return address.is_loopback
+    return address is not None and address.is_loopback
 
 
-def _is_loopback_host(host: str) -> bool:
-    """Whether a Host header, with or without a port, names loopback: no DNS is asked."""
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _host_name(host: str) -> str:
+    """The name or address of a Host header, without port and brackets; empty for no valid one."""
     match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?", host)
-    if match is None:
-        return False
-    name = match.group(1)
-    return name.lower() == "localhost" or _is_loopback_address(name.strip("[]"))
+    return match.group(1).lower().strip("[]") if match is not None else ""
 
 
 def _is_same_origin(origin: str, host: str) -> bool:

@@ -38,6 +38,7 @@ class Settings(BaseSettings):
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_hide_none_type=True,
+        hide_input_in_errors=True,  # the input holds tokens
     )
 
     config: Path | None = Field(
@@ -63,7 +64,8 @@ class Settings(BaseSettings):
     name: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
-        description="Name of the model; default: the name of the config's folder.",
+        description="Name of the model; default: the name of the config's folder. With a repository: "
+        "the model that answers requests which name none; default: the first.",
     )
     model_root: Path | None = Field(
         None,
@@ -188,7 +190,29 @@ class Settings(BaseSettings):
         return 8000 if is_link else value
 
     @model_validator(mode="after")
+    def _two_tokens(self) -> Settings:
+        given = (self.admin_token, self.inference_token)
+        tokens = [token.get_secret_value().strip() for token in given if token is not None]
+        if len(tokens) == 2 and tokens[0] == tokens[1] != "":
+            raise ValueError(
+                "--admin-token and --inference-token are the same: whoever may ask for predictions "
+                "could then replace the model. Choose two."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _config_and_weights(self) -> Settings:
+        if self.repository is not None:
+            others = {"config": self.config, "zoo": self.zoo, "weights": self.weights}
+            for option in (key for key, value in others.items() if value is not None):
+                raise ValueError(
+                    f"--repository and --{option} exclude each other: the repository has the models."
+                )
+            if not self.repository.is_dir():
+                raise ValueError(f"--repository: there is no folder {self.repository}.")
+        elif self.watch_s > 0 or self.allow_upload:
+            option = "--watch-s" if self.watch_s > 0 else "--allow-upload"
+            raise ValueError(f"{option} needs --repository: versions come from there.")
         if self.zoo is not None:
             if self.config is not None:
                 raise ValueError("--config and --zoo exclude each other: a model has one config.")

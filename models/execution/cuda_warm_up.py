@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -54,6 +55,7 @@ def record_shapes(
     memory_format: torch.memory_format = torch.contiguous_format,
     capture: Capture | None = None,
     has_memory: Callable[[], bool] | None = None,
+    call: Callable[[Callable[[], bool]], bool] | None = None,
 ) -> CudaGraphs:
     """Run a model on batches of each size, with its parts recorded and its convolutions tuned.
 
@@ -65,6 +67,8 @@ def record_shapes(
         memory_format: of the model.
         capture: see :data:`models.execution.cuda_graphs.Capture`.
         has_memory: whether to go on; by default :data:`MIN_FREE_MEMORY` decides.
+        call: runs each batch, such as on another thread that has other work between them, and gives
+            what it returns; by default they run at once.
     """
     device = next(model.parameters()).device
     proposals = getattr(getattr(model, "proposal_generator", None), "post_nms_topk", {}).get(False)
@@ -78,21 +82,29 @@ def record_shapes(
     )
     has_memory = has_memory or (lambda: _has_memory(device))
     predict: Any = model.predict
-    with torch.inference_mode(), graphs.recording(), _tuned_convolutions():
-        # The largest first, whose memory the others use again.
-        for batch, size in itertools.product(sorted(batch_sizes, reverse=True), sizes):
-            if not has_memory():
-                logger.warning(
-                    "no more shapes are recorded: the device's memory is short; %d graphs",
-                    len(graphs),
-                )
-                break
-            picture = torch.zeros((3, *size), dtype=torch.uint8)
+
+    def record(batch: int, size: tuple[int, int]) -> bool:
+        """Whether there was memory to begin."""
+        if not has_memory():
+            logger.warning(
+                "no more shapes are recorded: the device's memory is short; %d graphs", len(graphs)
+            )
+            return False
+        picture = torch.zeros((3, *size), dtype=torch.uint8)
+        # What they change must not outlast the batch: other models may run before the next.
+        with torch.inference_mode(), graphs.recording(), _tuned_convolutions():
             try:
                 predict([{"image": picture}] * batch)
             except torch.OutOfMemoryError:
                 logger.warning("no room to record batches of %d at %dx%d", batch, *size)
                 torch.cuda.empty_cache()
+        return True
+
+    # The largest first, whose memory the others use again.
+    for batch, size in itertools.product(sorted(batch_sizes, reverse=True), sizes):
+        step = functools.partial(record, batch, size)
+        if not (call(step) if call is not None else step()):
+            break
     return graphs
 
 

@@ -9,6 +9,7 @@ import typer
 
 from service import __version__
 from service.cli.bench import bench
+from service.cli.models import models
 
 app = typer.Typer(
     name="detserve",
@@ -148,6 +149,7 @@ def inspect(
 
 
 app.command()(bench)
+app.add_typer(models)
 
 
 def main() -> None:

@@ -14,7 +14,9 @@ from rich.console import Console
 from models.errors import ModelError
 from service.allocator import keep_large_buffers
 from service.app import create_app
+from service.errors import ApiError
 from service.logging import configure_logging
+from service.repository.served import ServedModel
 from service.runtime import Runtime
 from service.server import serve
 from service.settings import PRETRAINED, Settings, unknown_variables
@@ -51,13 +53,13 @@ def run(arguments: Sequence[str]) -> int:
         return 2
     try:
         runtime = Runtime(settings)
-    except ModelError as error:
+    except (ModelError, ApiError) as error:
         _complain(error.message)
         return 2
     try:
         with console.status("Loading the model ..."):
             runtime.load()
-    except ModelError as error:
+    except (ModelError, ApiError) as error:
         _complain(error.message)
         runtime.close()
         return 1
@@ -102,20 +104,27 @@ def _kebab(argument: str) -> str:
 
 
 def _banner(address: str, runtime: Runtime) -> None:
-    model = runtime.repository.get()
-    description = model.current.detector.description
-    sample = PRETRAINED / "samples" / "shapes-1.jpg"
-    if runtime.settings.weights is None:
-        sample = sample.relative_to(Path.cwd()) if sample.is_relative_to(Path.cwd()) else sample
-        image = str(sample)
-    else:
-        image = "photo.jpg"
-    lines = (
-        f"{model.name}: {description.architecture}, {description.backbone}, "
-        f"{len(description.class_names)} classes, on {description.device}",
-        f"Serving at {address} (API at {address}/docs). Try:",
-        "",
-        f"    curl -F images=@{image} {address}/predict",
-        "",
-    )
+    lines = [*map(_in_words, runtime.repository)] or [
+        "The repository has no version yet. Add one: detserve models add."
+    ]
+    lines.append(f"Serving at {address} (API at {address}/docs).")
+    if runtime.repository:
+        sample = PRETRAINED / "samples" / "shapes-1.jpg"
+        if runtime.settings.weights is None and runtime.settings.repository is None:
+            sample = sample.relative_to(Path.cwd()) if sample.is_relative_to(Path.cwd()) else sample
+            image = str(sample)
+        else:
+            image = "photo.jpg"
+        lines[-1] += " Try:"
+        lines += ["", f"    curl -F images=@{image} {address}/predict", ""]
     print("\n".join(lines), file=sys.stderr, flush=True)  # noqa: T201  # what the operator asked to see
+
+
+def _in_words(model: ServedModel) -> str:
+    """A model and its current version, on a line."""
+    description = model.current.detector.description
+    version = f" version {model.current.label}" if model.current.label != "1" else ""
+    return (
+        f"{model.name}{version}: {description.architecture}, {description.backbone}, "
+        f"{len(description.class_names)} classes, on {description.device}"
+    )

@@ -40,7 +40,7 @@ def annotate(
     if prediction.proposals is not None:
         return _draw_proposals(pixels, prediction.proposals, selection.wanted.max_detections)
     if prediction.sem_seg is not None and selection.segmentation != "none":
-        return _draw_semantic(pixels, prediction.sem_seg.numpy())
+        return _draw_semantic(pixels, prediction.sem_seg.numpy(), model)
     return Image.fromarray(pixels)
 
 
@@ -58,7 +58,7 @@ def _draw_instances(
         pixels,
         boxes=boxes,
         labels=[f"{model.class_names[c]} {s:.0%}" for c, s in zip(classes, scores, strict=True)],
-        colors=[class_color(c) for c in classes],
+        colors=[class_color(c, model.class_colors) for c in classes],
         masks=masks,
     )
 
@@ -121,15 +121,17 @@ def _draw_panoptic(
         labels.append(names[info["category_id"]] if info["isthing"] else "")
         # Stuff has colours of its own, behind those of the things.
         offset = 0 if info["isthing"] else len(model.class_names)
-        colors.append(class_color(info["category_id"] + offset))
+        colors.append(class_color(info["category_id"] + offset, model.class_colors))
         boxes.append(_box_of(mask) if info["isthing"] else [math.nan] * 4)
     return _draw_masks(pixels, masks, labels, colors, boxes)
 
 
-def _draw_semantic(pixels: NDArray[np.uint8], classes: NDArray[np.integer]) -> Image.Image:
+def _draw_semantic(
+    pixels: NDArray[np.uint8], classes: NDArray[np.integer], model: ModelDescription
+) -> Image.Image:
     ids = np.unique(classes).tolist()
     masks: list[Mask] = [(0, 0, classes == class_id) for class_id in ids]
-    colors = [class_color(class_id) for class_id in ids]
+    colors = [class_color(class_id, model.stuff_class_colors) for class_id in ids]
     return _draw_masks(pixels, masks, [""] * len(ids), colors, [[math.nan] * 4] * len(ids))
 
 

@@ -67,8 +67,8 @@ class Selection:
             )
         return cls(
             wanted=Wanted(
-                score_threshold=model.score_threshold if threshold is None else threshold,
-                max_detections=model.max_detections if cap is None else cap,
+                score_threshold=model.default_score if threshold is None else threshold,
+                max_detections=model.default_most if cap is None else cap,
                 class_ids=None if options.classes is None else _class_ids(options.classes, model),
                 masks=options.masks == "rle",
                 segmentation=options.segmentation != "none",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 # Steps of the golden angle never repeat and always fall into the widest gap of the circle.
 _GOLDEN_ANGLE = 2 * math.pi * (3 - math.sqrt(5)) / 2
@@ -12,8 +13,19 @@ _LIGHTNESSES = (0.68, 0.76, 0.64)
 _CHROMA = 0.19
 
 
-def class_color(index: int) -> tuple[int, int, int]:
-    """The sRGB colour, 0 to 255 each, of the class with this id (from 0)."""
+def class_color(
+    index: int, chosen: Sequence[tuple[int, int, int] | None] = ()
+) -> tuple[int, int, int]:
+    """The sRGB colour, 0 to 255 each, of the class with this id (from 0).
+
+    Args:
+        index: the id.
+        chosen: colours that the model's owner wants instead, by class id; None, or what is beyond the
+            end, is the palette's.
+    """
+    own = chosen[index] if index < len(chosen) else None
+    if own is not None:
+        return own
     hue = _FIRST_HUE + index * _GOLDEN_ANGLE
     lightness = _LIGHTNESSES[index % len(_LIGHTNESSES)]
     chroma = _CHROMA

@@ -6,10 +6,12 @@ from models import Predictor
 from models.config import Config
 from models.config.lazy import target_name
 from models.config.lazy_tags import LAZY_KEY
+from models.errors import ModelError
 from models.facts import ModelFacts
 from models.metadata import DatasetMetadata
 from service.inference.detector import ModelDescription, Views
 from service.repository.labels import ClassNames
+from service.repository.model_settings import FILE_NAME, ModelSettings
 
 
 def describe(
@@ -20,6 +22,7 @@ def describe(
     config_name: str,
     weights_name: str,
     metadata: DatasetMetadata | None,
+    settings: ModelSettings,
 ) -> ModelDescription:
     """The description of a model.
 
@@ -29,7 +32,12 @@ def describe(
         class_names: of the model.
         config_name, weights_name: of the files that it was made of; "" where there is none.
         metadata: of the data set that it was trained on, as far as it is known.
+        settings: what its owner wants.
+
+    Raises:
+        ModelError: the settings' defaults ask for what the model does not compute.
     """
+    _require_possible(settings, facts)
     cfg, report = predictor.cfg, predictor.report
     return ModelDescription(
         architecture=cfg.MODEL.META_ARCHITECTURE,
@@ -59,7 +67,32 @@ def describe(
         keypoint_names=_keypoint_names(metadata, facts),
         keypoint_skeleton=_skeleton(metadata, facts),
         tta=_own_views(cfg) if facts.supports_tta else None,
+        class_colors=settings.class_colors,
+        default_score_threshold=settings.score_threshold,
+        default_max_detections=settings.max_detections,
+        batching=settings.batching,
+        about=settings.description,
     )
+
+
+def _require_possible(settings: ModelSettings, facts: ModelFacts) -> None:
+    """Defaults within the model's own bounds, or every request that names none would be refused."""
+    threshold, most = settings.score_threshold, settings.max_detections
+    if threshold is not None and threshold < facts.score_threshold:
+        raise ModelError(
+            f"{FILE_NAME}: score_threshold {threshold:g} is below the model's own, "
+            f"{facts.score_threshold:g}, and the model computes nothing there. Raise it, or lower "
+            f"{facts.score_threshold_key} in the config.",
+            value=threshold,
+            minimum=float(facts.score_threshold),
+        )
+    if most is not None and 0 <= facts.max_detections < most:
+        raise ModelError(
+            f"{FILE_NAME}: max_detections {most} is above the model's own, {facts.max_detections}, "
+            f"and the model keeps no more. Lower it, or raise {facts.max_detections_key} in the config.",
+            value=most,
+            maximum=int(facts.max_detections),
+        )
 
 
 def _backbone_name(cfg: Config) -> str:

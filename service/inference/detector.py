@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from torch import Tensor
 from models.structures import Instances
 from models.transforms import resized_size
 from models.wanted import EVERYTHING, Wanted
+from service.repository.model_settings import Batching, Color
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ class ModelDescription:
         stuff_class_names: of a semantic head; the index is the class id.
         keypoint_names, keypoint_skeleton: of an instance; the skeleton as pairs of indices.
         tta: the model's own views; None when there is no test-time augmentation for it.
+        class_colors: by class id; None, or none at all, is the palette's.
+        default_score_threshold, default_max_detections: of requests that name none; None is the
+            model's own.
+        batching: bounds on its batches, within the server's.
+        about: what its owner says of it.
     """
 
     architecture: str
@@ -74,6 +82,29 @@ class ModelDescription:
     keypoint_names: tuple[str, ...] = ()
     keypoint_skeleton: tuple[tuple[int, int], ...] = ()
     tta: Views | None = None
+    class_colors: tuple[Color | None, ...] = ()
+    default_score_threshold: float | None = None
+    default_max_detections: int | None = None
+    batching: Batching = field(default_factory=Batching)
+    about: str = ""
+
+    @property
+    def default_score(self) -> float:
+        """Least score of an instance, of a request that names none."""
+        own = self.default_score_threshold
+        return self.score_threshold if own is None else own
+
+    @property
+    def default_most(self) -> int:
+        """Instances per image at most, of a request that names no number; negative: all."""
+        own = self.default_max_detections
+        return self.max_detections if own is None else own
+
+    @property
+    def stuff_class_colors(self) -> tuple[Color | None, ...]:
+        """Like ``class_colors`` for ``stuff_class_names``: a model that finds no instances has one list
+        of classes, another one's stuff has no colours of its own."""
+        return () if "instances" in self.outputs else self.class_colors
 
 
 @dataclass(frozen=True)
@@ -209,9 +240,40 @@ class Detector(Protocol):
         """Free the model's memory; how many bytes that were."""
 
 
+class ModelCall(Protocol):
+    """Runs a function on the model's thread and waits for what it returns; traffic goes on between two
+    calls."""
+
+    def __call__(self, function: Callable[[], T], /) -> T:
+        """What ``function`` returns; what it raises is raised here."""
+
+
+def at_once(function: Callable[[], T], /) -> T:
+    """The :class:`ModelCall` of whoever is on the model's thread already, or has no other."""
+    return function()
+
+
 @runtime_checkable
 class WarmsUp(Protocol):
     """A detector that is slow with what it meets for the first time, and can meet it beforehand."""
 
-    def warm_up(self) -> None:
-        """Run what will come; on the model's thread, before any traffic."""
+    def warm_up(
+        self, sizes: Sequence[tuple[int, int]] | None = None, *, call: ModelCall = at_once
+    ) -> None:
+        """Meet what will come, before any traffic.
+
+        Args:
+            sizes: padded (height, width) that will come; None: the detector's own guess.
+            call: takes each part of the work to the model's thread.
+        """
+
+
+@runtime_checkable
+class KnowsItsNumbers(Protocol):
+    """A detector that can look through its own weights."""
+
+    def not_finite(self) -> str | None:
+        """The name of a weight that holds NaN or infinity; None: there is none. On the model's thread.
+
+        A model may hide them: a score of NaN is above no threshold, so it just finds nothing.
+        """

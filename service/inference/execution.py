@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from service.errors import ApiError, OutOfDeviceMemory
+from service.errors import ApiError, OutOfDeviceMemory, Unavailable
 from service.inference.detector import Prediction
 from service.inference.device_errors import DeviceLost, device_loss, is_out_of_memory
 from service.inference.memory_caps import MemoryCaps
@@ -72,7 +72,7 @@ class BatchRunner:
         ready = []
         for item in batch.items:
             if not item.lease.bind(batch.version):
-                item.resolve(StalePreparation(item.model.current))
+                item.resolve(_gone(item))
             elif item.image.recipe == batch.version.detector.recipe:
                 ready.append(item)
             else:
@@ -136,6 +136,8 @@ class BatchRunner:
         waits = [started - item.enqueued_at for item in part]
         for item, prediction, wait in zip(part, results, waits, strict=True):
             item.resolve(Inference(prediction, version, len(part), wait, elapsed))
+        version.statistics.batch_served(len(part), elapsed)
+        part[0].model.traffic.add([item.image for item in part])
         height, width = part[0].image.padded_size
         used = sum(item.image.size[0] * item.image.size[1] for item in part)
         self._observer.batch_done(
@@ -175,6 +177,7 @@ class BatchRunner:
 
     def _refuse(self, version: ModelVersion, item: WorkItem, error: Exception) -> None:
         """Answer an image that failed alone."""
+        version.statistics.image_failed()
         answer: ApiError
         if is_out_of_memory(error):
             self._observer.out_of_memory(version.model, "rejected")
@@ -190,3 +193,14 @@ class BatchRunner:
             logger.error("inference failed on one image", exc_info=error)
             answer = inference_failed()
         item.resolve(answer)
+
+
+def _gone(item: WorkItem) -> Exception:
+    """Of an image whose version was retired: it goes to the current one, if there is one."""
+    current = item.model.current
+    if not current.retired:
+        return StalePreparation(current)
+    return Unavailable(
+        "model_unavailable",
+        f"No version of {current.model!r} is loaded: a swap has failed. Reload one that works.",
+    )

@@ -8,11 +8,12 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.encoding.instances import Selection, encode_prediction
 from service.errors import ApiError, DeadlineMissed, InternalError, TooLarge
@@ -23,7 +24,7 @@ from service.inference.scheduler import Scheduler
 from service.inference.threads import Workers
 from service.inference.work import Inference, StalePreparation
 from service.metrics import Metrics
-from service.repository.repository import ServedModel
+from service.repository.served import ServedModel
 from service.repository.version import ModelVersion, RequestLease
 from service.schemas.options import PredictOptions
 from service.uploads import Upload
@@ -102,17 +103,30 @@ class Pipeline:
         lease: RequestLease,
         *,
         timeout_s: float,
+        request_id: str = "",
     ) -> list[ImageAnswer]:
         """Answers in the order of ``uploads``, all from the one version that ``lease`` ends up with.
+
+        Args:
+            uploads: the images.
+            model: answers.
+            options: what is asked of it.
+            lease: binds the images to one version.
+            timeout_s: how long that may take.
+            request_id: under which a shadow notes the images on which it differs.
 
         Raises:
             DeadlineMissed: ``timeout_s`` seconds were not enough; what was not done is dropped.
         """
         share = RequestShare(workers=self._workers.threads, max_pixels=self._max_request_pixels)
+        shadow, offer = model.shadow, None
+        # A request that names its version is no traffic of the current one.
+        if shadow is not None and lease.version is None:
+            offer = functools.partial(shadow.offer, request_id=request_id)
         try:
             async with asyncio.timeout(timeout_s) as deadline:
                 works = [
-                    self._predict_one(upload, index, model, options, lease, share, deadline)
+                    self._predict_one(upload, index, model, options, lease, share, deadline, offer)
                     for index, upload in enumerate(uploads)
                 ]
                 # One image alone needs no task beside the request's own.
@@ -134,9 +148,10 @@ class Pipeline:
         lease: RequestLease,
         share: RequestShare,
         deadline: asyncio.Timeout,
+        offer: Callable[..., None] | None,
     ) -> ImageAnswer:
         try:
-            answer = await self._run(upload, index, model, options, lease, share)
+            answer = await self._run(upload, index, model, options, lease, share, offer)
         except ApiError as error:
             answer = ImageAnswer(upload.name, error=error)
         except asyncio.CancelledError:
@@ -163,6 +178,7 @@ class Pipeline:
         options: PredictOptions,
         lease: RequestLease,
         share: RequestShare,
+        offer: Callable[..., None] | None,
     ) -> ImageAnswer:
         if upload.error is not None or upload.data is None:
             raise upload.error or InternalError("no_data", f"{upload.name} has no bytes.")
@@ -181,6 +197,9 @@ class Pipeline:
         encoded, encode_s = await self._workers.finish(_encode, inference, options, series)
         series.decode.observe(decode_s)
         series.encode.observe(encode_s)
+        if offer is not None:
+            again = functools.partial(self._prepare_again, index, options)
+            offer(prepared, inference, name=upload.name, data=upload.data, prepare=again)
         return ImageAnswer(
             upload.name,
             width=prepared.width,
@@ -219,12 +238,26 @@ class Pipeline:
         pixels = decode_image(data, self._limits, admit=share.spend).pixels
         if selection.tta is not None:
             self._admit_views(selection.tta.pixels(*pixels.shape[:2]), share)
-        proposals = None
-        if options.proposals is not None:
-            proposals = np.array(options.proposals[index], dtype=np.float32).reshape(-1, 4)
-        prepared = version.detector.prepare(pixels, tta=selection.tta, proposals=proposals)
+        prepared = version.detector.prepare(
+            pixels, tta=selection.tta, proposals=_proposals(options, index)
+        )
         prepared = dataclasses.replace(prepared, wanted=selection.wanted)
         return prepared, time.monotonic() - started
+
+    def _prepare_again(
+        self, index: int, options: PredictOptions, data: bytes, version: ModelVersion
+    ) -> PreparedImage:
+        """Prepare an answered image for a version in the shadow; on a worker. What it is asked for, the
+        shadow says, and the request's budget is not touched: the request may have ended."""
+        pixels = decode_image(data, self._limits).pixels
+        return version.detector.prepare(pixels, proposals=_proposals(options, index))
+
+
+def _proposals(options: PredictOptions, index: int) -> NDArray[np.float32] | None:
+    """(P, 4) float32 XYXY in pixels of image ``index``, for a model that takes them."""
+    if options.proposals is None:
+        return None
+    return np.array(options.proposals[index], dtype=np.float32).reshape(-1, 4)
 
 
 def _encode(

@@ -2,7 +2,8 @@
 
 Whose turn it is among the models, :class:`Turns` says. Within a model the oldest image decides, and
 those like it go along: nothing can be overtaken for ever, whatever its shape. A window (``max_wait``)
-holds a batch back that could grow, never one that is full, nor the full ones behind it.
+holds a batch back that could grow, never one that is full, nor the full ones behind it. A model may
+have bounds of its own, see :class:`service.repository.model_settings.Batching`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from service.inference.memory_caps import MemoryCaps
 from service.inference.turns import Turns
 from service.inference.work import Batch, WorkItem, inference_failed
+from service.repository.version import ModelVersion
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +25,9 @@ class Queue:
     """Images in order of arrival, by model. Not thread-safe: the scheduler's lock guards it.
 
     Args:
-        max_batch_size: images per batch.
-        max_batch_pixels: padded pixels per batch; a single image may exceed it.
-        max_wait_s: how long an image waits, from its arrival, for company.
+        max_batch_size: images per batch; a model may want fewer.
+        max_batch_pixels: padded pixels per batch, likewise; a single image may exceed it.
+        max_wait_s: how long an image waits, from its arrival, for company, where its model does not say.
         caps: what the device's memory was found to hold.
         turns: whose turn it is.
     """
@@ -126,15 +128,21 @@ class Queue:
                 items.remove(rest[0])
                 rest.pop(0).resolve(inference_failed())
                 continue
-            if between or self._max_wait_s <= 0 or batch.reason != "idle":
+            max_wait_s = self._window(batch.version)
+            if between or max_wait_s <= 0 or batch.reason != "idle":
                 return batch
-            due_at = batch.items[0].enqueued_at + self._max_wait_s
+            due_at = batch.items[0].enqueued_at + max_wait_s
             if due_at <= time.monotonic():
                 return Batch(batch.model, batch.version, batch.items, "timeout")
             self.due_at = min(due_at, self.due_at or due_at)
             waiting = set(map(id, batch.items))
             rest = [item for item in rest if id(item) not in waiting]
         return None
+
+    def _window(self, version: ModelVersion) -> float:
+        """Seconds that an image of ``version`` waits for company."""
+        own = version.detector.description.batching.max_wait_ms
+        return self._max_wait_s if own is None else own / 1000
 
     def _gather(self, items: list[WorkItem]) -> Batch:
         """The oldest of ``items`` and those that can go with it; and why they are no more.
@@ -145,10 +153,12 @@ class Queue:
         current = oldest.model.current
         key = oldest.key(current)
         version, pixels = key[1], oldest.image.padded_pixels
+        own = version.detector.description.batching
+        max_pixels = min(self._max_batch_pixels, own.max_batch_pixels or self._max_batch_pixels)
         limits = [
-            (self._max_batch_size, "full"),
+            (min(self._max_batch_size, own.max_batch_size or self._max_batch_size), "full"),
             # All are of one padded size. A single one may exceed the pixels.
-            (max(1, self._max_batch_pixels // pixels), "pixels"),
+            (max(1, max_pixels // pixels), "pixels"),
             (self._caps.most(version, pixels), "memory"),
         ]
         most, reason = min(limits, key=lambda limit: limit[0])

@@ -226,9 +226,13 @@ class Scheduler:
         with self._condition:
             self._stopping = True
             items = self._queue.clear()
+            idle_calls = [*self._idle_calls]
+            self._idle_calls.clear()
             self._condition.notify_all()
         for item in items:
             item.resolve(draining())
+        for call in idle_calls:
+            call.refuse(draining())
         self._thread.join(timeout)
 
     # --- the model thread ---------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 from collections.abc import Callable, Hashable, Sequence
@@ -20,6 +21,7 @@ from models.execution import Mode
 from models.execution.cuda_graphs import CudaGraphs
 from models.execution.cuda_warm_up import common_sizes, record_shapes
 from models.facts import facts_of
+from models.finite import first_not_finite
 from models.metadata import DatasetMetadata, metadata_for
 from models.predictor import Preprocessing
 from models.structures import ImageList
@@ -28,9 +30,18 @@ from models.transfer import to_host
 from models.transforms import resized_size
 from models.tta_views import DatasetMapperTTA
 from models.zoo import ZooModel
+from service.errors import ApiError
 from service.inference.describing import describe, flip_indices
-from service.inference.detector import ModelDescription, Prediction, PreparedImage, Views
+from service.inference.detector import (
+    ModelCall,
+    ModelDescription,
+    Prediction,
+    PreparedImage,
+    Views,
+    at_once,
+)
 from service.repository.labels import ClassNames
+from service.repository.model_settings import ModelSettings
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +61,18 @@ class TorchDetector:
         config_name: str,
         weights_file: Path,
         metadata: DatasetMetadata | None = None,
+        settings: ModelSettings | None = None,
     ) -> None:
         self._predictor: Predictor | None = predictor
         self._preprocess = predictor.preprocess
         facts = facts_of(predictor.model, predictor.cfg)
         self._keypoint_flip = flip_indices(metadata, facts)
-        self._on_gpu = predictor.device.type == "cuda"
+        self._device = predictor.device
+        self._on_gpu = self._device.type == "cuda"
         self._device_resizes = self._on_gpu and _can_resize(predictor)
         self._graphs: CudaGraphs | None = None
+        self._recorded_sizes: tuple[tuple[int, int], ...] | None = None
+        self._parked = False
         self._description = describe(
             predictor,
             facts,
@@ -65,6 +80,7 @@ class TorchDetector:
             config_name=config_name,
             weights_name=weights_file.name,
             metadata=metadata,
+            settings=settings or ModelSettings(),
         )
 
     @property
@@ -84,7 +100,9 @@ class TorchDetector:
             model.takes_proposals,
             model.class_names,
             model.score_threshold,
+            model.default_score,
             model.max_detections,
+            model.default_most,
             model.outputs,
         )
 
@@ -143,11 +161,14 @@ class TorchDetector:
         shrink = max(height / size[0], width / size[1])
         return size if shrink <= LARGEST_SHRINK_ON_DEVICE else None
 
-    def warm_up(self, sizes: Sequence[tuple[int, int]] | None = None) -> None:
+    def warm_up(
+        self, sizes: Sequence[tuple[int, int]] | None = None, *, call: ModelCall = at_once
+    ) -> None:
         """Record the shapes that will come most as CUDA graphs; nothing on a CPU.
 
         Args:
             sizes: padded (height, width) to record; None: those of the common aspect ratios.
+            call: takes each of them to the model's thread.
         """
         predictor = self.predictor
         preprocess = predictor.preprocess
@@ -164,16 +185,22 @@ class TorchDetector:
             sizes = common_sizes(
                 preprocess.min_size, preprocess.max_size, preprocess.size_divisibility
             )
+        self._recorded_sizes = tuple(sizes)
         self._graphs = record_shapes(
             predictor.model,
             sizes,
             max_detections=self._description.max_detections,
             memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+            call=call,
         )
         predictor.plan = replace(predictor.plan, cuda_graphs=len(self._graphs))
         execution = predictor.plan.to_dict()
         report = self._description.load_report | {"execution": execution}
         self._description = replace(self._description, execution=execution, load_report=report)
+
+    def not_finite(self) -> str | None:
+        """See :func:`models.finite.first_not_finite`."""
+        return first_not_finite(self.predictor.model)
 
     def infer(
         self, batch: Sequence[PreparedImage], pause: Callable[[], None] | None = None
@@ -224,22 +251,71 @@ class TorchDetector:
         )
         return model.predict([{"views": list(image.views), "wanted": image.wanted}])[0]
 
-    def close(self) -> int:
-        """Drop the model and give its memory back to the device."""
-        if self._predictor is None:
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its parameters and buffers as they run, wherever they are; 0 once closed."""
+        predictor = self._predictor
+        if predictor is None:
             return 0
-        model, device = self._predictor.model, self._predictor.device
+        tensors = [*predictor.model.parameters(), *predictor.model.buffers()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def park(self) -> int:
+        """Leave a GPU for host memory; how many bytes of weights that gave back to the device.
+
+        On a CPU the model stays where it is and runs on. On the model's thread, with no requests left.
+        """
+        model = self.predictor.model
+        if not self._on_gpu:
+            return 0
+        freed = 0 if self._parked else self.nbytes
+        self._parked = True
+        self._drop_graphs()  # they read and write the device's memory by its addresses
+        model.to("cpu")
+        self._release()
+        return freed
+
+    def unpark(self, *, call: ModelCall) -> None:
+        """Come back to the device and record again what was recorded there.
+
+        A model that does not fit any more stays parked, and what failed is raised.
+
+        Args:
+            call: takes each part of the work to the model's thread.
+        """
+        if not self._parked:
+            return
+        try:
+            call(self._return)
+            if self._recorded_sizes is not None:
+                self.warm_up(self._recorded_sizes, call=call)
+        except BaseException:  # whatever it was, half a model must not stay on the device
+            with contextlib.suppress(ApiError):  # the thread may have ended, which is what failed
+                call(self.park)
+            raise
+
+    def _return(self) -> None:
+        self.predictor.model.to(self._device)
+        self._parked = False
+
+    def close(self) -> int:
+        """Drop the model and give its memory back; how many bytes of the device that were."""
+        freed = 0 if self._parked else self.nbytes
+        self._drop_graphs()
+        self._predictor = None
+        self._release()
+        return freed
+
+    def _drop_graphs(self) -> None:
         if self._graphs is not None:
             self._graphs.remove()
             self._graphs = None
-        tensors = [*model.parameters(), *model.buffers()]
-        freed: int = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        self._predictor = None
-        del model, tensors
+
+    def _release(self) -> None:
+        """Give memory that nothing refers to any more back to the device."""
         gc.collect()
-        if device.type == "cuda":
+        if self._on_gpu:
             torch.cuda.empty_cache()
-        return freed
 
 
 def _can_resize(predictor: Predictor) -> bool:
@@ -280,6 +356,7 @@ def load_torch_detector(
     root: Path | None = None,
     mode: Mode = "exact",
     resize: Literal["auto", "pil", "fast"] = "auto",
+    settings: ModelSettings | None = None,
 ) -> TorchDetector:
     """Load a model from its files onto ``device``.
 
@@ -291,10 +368,13 @@ def load_torch_detector(
         device: see :func:`models.device.resolve_device`.
         root: a folder that the config and its bases must not leave; None trusts the paths.
         mode, resize: see :class:`models.Predictor`.
+        settings: of its ``model.yaml``; what they say comes before ``labels``, ``mode`` and ``resize``.
 
     Raises:
         models.ModelError: with a sentence that says why it cannot be served.
     """
+    settings = settings or ModelSettings()
+    mode, resize = settings.mode or mode, settings.resize or resize
     if isinstance(config, ZooModel):
         predictor = Predictor.from_config(
             config.config(), weights, device=device, mode=mode, resize=resize
@@ -319,8 +399,10 @@ def load_torch_detector(
         labels,
         config=weights if config is None else config if isinstance(config, Path) else None,
         num_classes=facts.num_stuff_classes if semantic else facts.num_classes,
+        settings=settings.class_names,
         known=(metadata.stuff_classes if semantic else metadata.thing_classes) if metadata else (),
         source=metadata.source if metadata else "",
+        root=root,
     )
     return TorchDetector(
         predictor,
@@ -328,4 +410,5 @@ def load_torch_detector(
         config_name=config.name if config else "",
         weights_file=weights,
         metadata=metadata,
+        settings=settings,
     )

@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 from service.errors import InternalError, Unavailable
 from service.inference.detector import Prediction, PreparedImage
 from service.inference.device_errors import DeviceLost, device_loss
+from service.inference.traffic import TrafficShapes
 from service.repository.version import ModelVersion, RequestLease
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,10 @@ class CurrentVersion(Protocol):
     @property
     def current(self) -> ModelVersion:
         """The version that new work runs on."""
+
+    @property
+    def traffic(self) -> TrafficShapes:
+        """What pictures it gets."""
 
 
 class SchedulerObserver(Protocol):

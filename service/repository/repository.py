@@ -1,303 +1,327 @@
-"""The served models and the swap: load, check, warm up, swap, drain, free; a failure changes nothing."""
+"""All models of one server: which are served, by which versions, and what changes them."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-import time
-import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
 
-import numpy as np
-import torch
-
-from models.errors import ModelError, PathNotAllowedError
-from service.errors import ApiError, Conflict, Forbidden, NotFound, Unavailable, Unprocessable
-from service.inference.detector import Detector, WarmsUp
-from service.inference.scheduler import Scheduler
+from models.errors import ModelError
+from service.errors import ApiError, Conflict, NotFound, Unavailable, Unprocessable
 from service.inference.threads import use_cores
-from service.repository.source import Loader, ModelSource
-from service.repository.version import ModelVersion
+from service.repository.adding import sweep
+from service.repository.changing import remove_version
+from service.repository.folder import RepositoryFolder
+from service.repository.jobs import Action, Jobs, ReloadJob
+from service.repository.record import ModelRecord, record_lock
+from service.repository.refusal import refusal
+from service.repository.served import ServedModel
+from service.repository.shelf import FileShelf, FolderShelf
+from service.repository.source import ModelSource
+from service.repository.swap import House, Order, Swap
+from service.repository.traffic_file import read_traffic, write_traffic
+from service.repository.version import VersionState
 
 logger = logging.getLogger(__name__)
 
-DRAIN_TIMEOUT_S = 120.0
-KEPT_JOBS = 100
-
-
-class ReloadObserver(Protocol):
-    """What wants to know of versions: the metrics."""
-
-    def version_ready(self, version: ModelVersion) -> None:
-        """``version`` takes traffic now."""
-
-    def version_closed(self, version: ModelVersion) -> None:
-        """``version`` is gone."""
-
-    def reload_done(self, model: str, outcome: str, phases: dict[str, float]) -> None:
-        """A reload ended."""
-
-
-@dataclass
-class ReloadJob:
-    """One reload, as ``/reload/{id}`` tells it."""
-
-    id: str
-    model: str
-    state: Literal["running", "succeeded", "failed"] = "running"
-    phase: str = "load"
-    phases_s: dict[str, float] = field(default_factory=dict)
-    previous_version: str = ""
-    version: str | None = None
-    load_report: dict[str, Any] | None = None
-    freed_bytes: int | None = None
-    warning: str | None = None
-    error: ApiError | None = None
-    created_at: float = field(default_factory=time.time)
-    finished: threading.Event = field(default_factory=threading.Event)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
-            "id": self.id,
-            "model": self.model,
-            "state": self.state,
-            "phase": self.phase,
-            "phases_s": self.phases_s,
-            "previous_version": self.previous_version,
-            "version": self.version,
-            "load_report": self.load_report,
-            "freed_bytes": self.freed_bytes,
-            "warning": self.warning,
-            "error": self.error.body() if self.error else None,
-            "created_at": self.created_at,
-        }
-
-
-class ServedModel:
-    """A name, its current version and the files to load it from again."""
-
-    def __init__(self, name: str, source: ModelSource, version: ModelVersion) -> None:
-        self.name = name
-        self.source = source
-        self.current = version
-        self.reloading = threading.Lock()
-
 
 class Repository:
-    """All models of one server.
+    """The served models.
 
     Args:
-        scheduler: runs the checks and the warm-up on the model thread.
-        load: makes a detector out of files.
-        observer: is told of versions and reloads.
+        house: what loads and runs versions.
+        folder: where models and versions lie on disk; None where files were named alone.
+        default: the model that answers requests which name none; None: the first that is served.
+        watch: is told the name of every model before it is served.
     """
 
-    def __init__(self, *, scheduler: Scheduler, load: Loader, observer: ReloadObserver) -> None:
-        self._scheduler = scheduler
-        self._load = load
-        self._observer = observer
+    def __init__(
+        self,
+        house: House,
+        *,
+        folder: RepositoryFolder | None = None,
+        default: str | None = None,
+        watch: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self._house = house
+        self.folder = folder
+        self._default = default
+        self.jobs = Jobs()
+        self._watch = watch
         self._models: dict[str, ServedModel] = {}
-        self._jobs: OrderedDict[str, ReloadJob] = OrderedDict()
+        self._lock = threading.Lock()
 
-    def add(self, name: str, source: ModelSource) -> ServedModel:
-        """Load a model and serve it under ``name``; blocks. Raises :class:`models.ModelError`."""
-        detector = self._load(source)
-        self._scheduler.call(lambda: check(detector)).result()
-        version = ModelVersion(name, "1", detector)
-        self._models[name] = ServedModel(name, source, version)
-        self._observer.version_ready(version)
-        return self._models[name]
+    # --- looking up -------------------------------------------------------------------------------
 
     def get(self, name: str | None = None) -> ServedModel:
-        """The model called ``name``; the first one when None.
+        """The model called ``name``; the default one when None.
 
         Raises:
             NotFound: there is no such model.
             Unavailable: none is loaded yet.
         """
-        if not self._models:
-            raise Unavailable("not_ready", "No model is loaded yet. Try again soon.")
+        models = [model for model in list(self._models.values()) if model.serves]
         if name is None:
-            return next(iter(self._models.values()))
-        try:
-            return self._models[name]
-        except KeyError:
-            known = ", ".join(self._models)
-            raise NotFound(
-                "unknown_model",
-                f"There is no model {name!r}; there are: {known}.",
-                models=list(self._models),
-            ) from None
+            name = self._default
+        if name is None:
+            if not models:
+                raise Unavailable("not_ready", "No model is loaded yet. Try again soon.")
+            return models[0]
+        model = self._models.get(name)
+        if model is not None and model.serves:
+            return model
+        if not models:
+            raise Unavailable("not_ready", "No model is loaded yet. Try again soon.")
+        known = [model.name for model in models]
+        raise NotFound(
+            "unknown_model",
+            f"There is no model {name[:80]!r}; there are: {', '.join(known)}.",
+            models=known,
+        )
 
     def __len__(self) -> int:
-        return len(self._models)
+        return sum(model.serves for model in list(self._models.values()))
 
     def __iter__(self) -> Iterator[ServedModel]:
-        return iter(self._models.values())
+        return iter([model for model in list(self._models.values()) if model.serves])
 
-    def job(self, job_id: str) -> ReloadJob:
-        """A reload by its id. Raises :class:`NotFound`."""
-        try:
-            return self._jobs[job_id]
-        except KeyError:
-            raise NotFound(
-                "unknown_reload", f"There is no reload {job_id!r}; the last {KEPT_JOBS} are kept."
-            ) from None
-
-    def start_reload(
-        self, model: ServedModel, choose: Callable[[ModelSource], ModelSource]
-    ) -> ReloadJob:
-        """Begin to load the next version of ``model``, on a thread of its own.
-
-        Args:
-            choose: from the files of the current version those of the next.
+    def to_change(self, name: str | None) -> ServedModel:
+        """The model called ``name``, served or only on disk; the first that is served when None.
 
         Raises:
-            Conflict: a reload of that model is running.
+            NotFound: ``unknown_model``.
         """
-        if not model.reloading.acquire(blocking=False):
+        if name is None or self.folder is None:
+            return self.get(name)
+        with self._lock:
+            known = self._models.get(name)
+            if known is None:
+                known = self._made(name, FolderShelf(self.folder.model(name)))
+                self._models[name] = known
+            return known
+
+    # --- at the start -----------------------------------------------------------------------------
+
+    def add(self, name: str, source: ModelSource) -> ServedModel:
+        """Load files that were named alone and serve them as ``name``; blocks.
+
+        Raises:
+            ModelError, ApiError: they cannot be served.
+        """
+        shelf = FileShelf()
+        model = self._models[name] = self._made(name, shelf)
+        candidate = shelf.next(source)
+        self._start_up(model, Order(candidate, change=lambda record: record.promoted("1", "start")))
+        return model
+
+    def open(self) -> None:
+        """Load every model of the folder: its current version, and those with an alias; blocks.
+
+        A model without a record gets its newest complete version. One whose current version cannot be
+        loaded any more falls back to the previous one, and the record stays: what failed is told.
+
+        Raises:
+            ModelError, ApiError: a model has versions, and none of them can be served.
+        """
+        assert self.folder is not None, "only a folder can be opened"
+        for name in self.folder.models():
+            model = self._models[name] = self._made(name, FolderShelf(self.folder.model(name)))
+            self._open_model(model)
+
+    def _open_model(self, model: ServedModel) -> None:
+        shelf = model.shelf
+        assert isinstance(shelf, FolderShelf), "it was made with one"
+        with contextlib.suppress(ApiError), record_lock(shelf.folder.path):
+            sweep(shelf.folder)  # unless the disk is read-only, or another process is at it
+        model.traffic = read_traffic(shelf.folder.path)
+        record = shelf.record()
+        if record.current is None:
+            newest = shelf.folder.newest_complete()
+            if newest is None:
+                logger.warning("%s has no complete version yet", model.name)
+                return
+            label = newest.label
+            order = Order(
+                shelf.candidate(label), change=lambda record: record.promoted(label, "start")
+            )
+            self._start_up(model, order)
+            return
+        self._open_recorded(model, record)
+        for alias, label in sorted(record.aliases.items()):
+            if label in model.versions:
+                continue
+            try:
+                self._start_up(model, Order(shelf.candidate(label), make_current=False))
+            except (ModelError, ApiError) as error:
+                model.mark(label, VersionState.FAILED, str(error))
+                logger.error(
+                    "%s: version %s, the alias %s, is not served: %s",
+                    model.name, label, alias, error,
+                )  # fmt: skip
+
+    def _open_recorded(self, model: ServedModel, record: ModelRecord) -> None:
+        """The current version, or if that has been damaged the previous one."""
+        assert record.current is not None, "asked before"
+        try:
+            self._start_up(model, Order(model.shelf.candidate(record.current)))
+        except (ModelError, ApiError) as error:
+            model.mark(record.current, VersionState.FAILED, str(error))
+            if record.previous is None:
+                raise
+            logger.critical(
+                "%s: the current version %s cannot be served (%s); going on with the previous one, %s",
+                model.name, record.current, error, record.previous,
+            )  # fmt: skip
+            try:
+                self._start_up(model, Order(model.shelf.candidate(record.previous)))
+            except (ModelError, ApiError):
+                raise error from None
+
+    def _start_up(self, model: ServedModel, order: Order) -> None:
+        Swap(model, order, ReloadJob(model.name), self._house).run()
+
+    def _made(self, name: str, shelf: FileShelf | FolderShelf) -> ServedModel:
+        self._watch(name)
+        return ServedModel(name, shelf)
+
+    # --- changing ---------------------------------------------------------------------------------
+
+    def start(
+        self,
+        model: ServedModel,
+        action: Action,
+        order: Callable[[], Order],
+        *,
+        current: str | None = None,
+    ) -> ReloadJob:
+        """Begin a change of ``model`` on a thread of its own.
+
+        Args:
+            order: what is to be done; asked once no other change of the model runs.
+            current: only if this is the current version.
+
+        Raises:
+            Conflict: ``reload_running``; or ``current_changed``.
+            ApiError: ``order`` refuses.
+        """
+        self._take(model)
+        try:
+            serving = model.current.label if model.serves else None
+            if current is not None and current != serving:
+                raise Conflict(
+                    "current_changed",
+                    f"The current version of {model.name!r} is {serving}, no longer {current}. Look "
+                    "what has happened, then try again.",
+                    current=serving,
+                )
+            made = order()
+            job = ReloadJob(
+                model.name,
+                action,
+                candidate=made.candidate.label,
+                previous_version=serving,
+                dry_run=made.dry_run,
+                strategy=made.strategy,
+            )
+            thread = threading.Thread(
+                target=self._run, args=(model, made, job), name="reload", daemon=True
+            )
+            thread.start()  # which a system without memory refuses
+        except BaseException:  # nobody else lets go of the lock
+            model.changing.release()
+            raise
+        self.jobs.add(job)
+        return job
+
+    def unload(self, model: ServedModel, label: str) -> int:
+        """Let go of a version that is neither current nor has an alias; how many bytes it held. Blocks.
+
+        Raises:
+            Conflict: it is in use, or another change runs.
+            NotFound, Conflict: it is not there, or not loaded.
+        """
+        self._take(model)
+        try:
+            version = model.resolve(label)
+            if version is model.current:
+                raise Conflict(
+                    "version_in_use",
+                    f"Version {version.label} is the current one; make another one current first.",
+                )
+            if model.is_needed(version.label):
+                raise Conflict(
+                    "version_in_use",
+                    f"Version {version.label} has an alias; remove that, or point it elsewhere.",
+                )
+            order = Order(model.shelf.candidate(version.label))
+            return Swap(model, order, ReloadJob(model.name), self._house).unload(version)
+        finally:
+            model.changing.release()
+
+    def remove(self, model: ServedModel, label: str) -> None:
+        """Delete a version that is neither current nor has an alias, on disk and in memory. Blocks.
+
+        Raises:
+            Unprocessable: ``no_repository``.
+            NotFound: ``unknown_version``.
+            Conflict: it is in use, or another change runs.
+        """
+        shelf = model.shelf
+        if not isinstance(shelf, FolderShelf):
+            raise Unprocessable(
+                "no_repository",
+                f"{model.name!r} was loaded from files that were named alone; they are yours to delete.",
+            )
+        if label in model.versions:
+            self.unload(model, label)
+        self._take(model)
+        try:
+            remove_version(shelf.folder, label)
+            shelf.refresh()
+            model.statuses.pop(label, None)
+            parked = model.parked
+            if parked is not None and parked.label == label:
+                model.parked = None
+                self._house.call(parked.detector.close)
+        finally:
+            model.changing.release()
+
+    def _take(self, model: ServedModel) -> None:
+        if not model.changing.acquire(blocking=False):
             raise Conflict(
                 "reload_running",
                 f"A reload of {model.name!r} is running. Wait for it, then try again.",
                 model=model.name,
             )
-        try:
-            source = choose(model.source)
-        except BaseException:  # nobody else lets go of the lock
-            model.reloading.release()
-            raise
-        job = ReloadJob(uuid.uuid4().hex, model.name, previous_version=model.current.label)
-        self._jobs[job.id] = job
-        while len(self._jobs) > KEPT_JOBS:
-            self._jobs.popitem(last=False)
-        threading.Thread(
-            target=self._reload, args=(model, source, job), name="reload", daemon=True
-        ).start()
-        return job
 
-    def _reload(self, model: ServedModel, source: ModelSource, job: ReloadJob) -> None:
-        outcome = "load_failed"
-        state: Literal["succeeded", "failed"] = "failed"
+    def _run(self, model: ServedModel, order: Order, job: ReloadJob) -> None:
+        succeeded = False
         use_cores(1)
         try:
-            with _phase(job, "load"):
-                detector = self._load(source)
-            outcome = "validation_failed"
-            with _phase(job, "validate"):
-                self._validate(detector)
-            old = model.current
-            version = ModelVersion(model.name, str(int(old.label) + 1), detector)
-            # The swap itself: one reference. From here on the new version answers.
-            model.current = version
-            model.source = source
-            outcome = "swapped"
-            job.version = version.label
-            job.load_report = detector.description.load_report
-            self._observer.version_ready(version)
-            with _phase(job, "drain"):
-                self._retire(old, job)
-            state = "succeeded"
+            Swap(model, order, job, self._house).run()
+            succeeded = True
         except Exception as error:  # the job tells it; this thread has no caller
-            job.error = _refusal(error)
+            job.error = refusal(error)
         finally:
+            if isinstance(model.shelf, FolderShelf):
+                write_traffic(model.shelf.folder.path, model.traffic)
             # Whoever sees that the job has ended may begin the next, and finds it counted.
-            model.reloading.release()
+            model.changing.release()
             try:
-                self._observer.reload_done(model.name, outcome, job.phases_s)
+                self._house.observer.reload_done(
+                    model.name, job.outcome or "load_failed", dict(job.phases_s)
+                )
             finally:
-                job.phase, job.state = "done", state
+                job.phase, job.progress = "done", None
+                job.state = "succeeded" if succeeded else "failed"
                 job.finished.set()
 
-    def _validate(self, detector: Detector) -> None:
-        """Check on the model thread; a detector that is refused gives its memory back."""
-        try:
-            self._scheduler.call(lambda: check(detector)).result()
-        except Exception:  # whatever it was, the refused detector gives its memory back
-            self._scheduler.call(detector.close)
-            raise
-
-    def _retire(self, version: ModelVersion, job: ReloadJob) -> None:
-        """Free a version once no request is bound to it. Its requests run on the model thread too, so a
-        closing call there comes after them."""
-        # Whatever was taken from the queue before the swap is bound by now, or will be to the new one.
-        self._scheduler.call(lambda: None).result()
-        if version.wait_unused(DRAIN_TIMEOUT_S):
-            job.freed_bytes = self._free(version)
-        else:
-            job.warning = (
-                f"Version {version.label} still had requests after {DRAIN_TIMEOUT_S:.0f} s; its memory "
-                "is freed when they end."
-            )
-            logger.warning(job.warning)
-            threading.Thread(
-                target=self._free_later, args=(version,), name="drain", daemon=True
-            ).start()
-
-    def _free_later(self, version: ModelVersion) -> None:
-        version.wait_unused(None)
-        self._free(version)
-
-    def _free(self, version: ModelVersion) -> int:
-        """Close a version that nobody uses; how many bytes it held."""
-        freed = self._scheduler.call(version.detector.close).result()
-        self._observer.version_closed(version)
-        return freed
-
-
-@contextmanager
-def _phase(job: ReloadJob, name: str) -> Iterator[None]:
-    job.phase = name
-    started = time.monotonic()
-    try:
-        yield
-    finally:
-        job.phases_s[name] = time.monotonic() - started
-
-
-def _refusal(error: Exception) -> ApiError:
-    """Why a reload was refused, for the client."""
-    if isinstance(error, ApiError):
-        return error
-    if isinstance(error, PathNotAllowedError):
-        return Forbidden("path_outside_root", error.message, **error.details)
-    if isinstance(error, ModelError):
-        return Unprocessable("model_refused", error.message, **error.details)
-    logger.error("a reload failed unexpectedly", exc_info=error)
-    return Unprocessable(
-        "model_refused", "The model could not be loaded; the server's log has the reason."
-    )
-
-
-def check(detector: Detector) -> None:
-    """Run the detector once on noise: warms it up and proves that it answers.
-
-    Raises:
-        ModelError: it fails, or answers with numbers that are not finite.
-    """
-    side = min(detector.description.min_size or 256, 512)
-    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    try:
-        whole = np.array([[0, 0, side, side]], dtype=np.float32)
-        proposals = whole if detector.description.takes_proposals else None
-        prediction = detector.infer([detector.prepare(noise, proposals=proposals)])[0]
-        if isinstance(detector, WarmsUp):
-            detector.warm_up()
-    except Exception as error:  # whatever a model that does not work raises
-        logger.error("the self-check failed", exc_info=error)
-        raise ModelError(
-            f"The model failed its self-check: {type(error).__name__} on a test picture. "
-            "The server's log has the reason."
-        ) from error
-    found, proposed = prediction.instances, prediction.proposals
-    numbers = [found.scores, found.pred_boxes.tensor] if found is not None else []
-    numbers += [proposed.proposal_boxes.tensor] if proposed is not None else []
-    if not all(torch.isfinite(tensor).all() for tensor in numbers):
-        raise ModelError(
-            "The model failed its self-check: it answers with numbers that are not finite. "
-            "The weights are damaged, or the training diverged."
-        )
+    def close(self) -> None:
+        """Keep what was learnt of the traffic."""
+        for model in self:
+            shadow = model.shadow
+            if shadow is not None:
+                shadow.close()
+            if isinstance(model.shelf, FolderShelf):
+                write_traffic(model.shelf.folder.path, model.traffic)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from service.inference.detector import Detector
+from service.repository.statistics import VersionStatistics
 
 _serials = itertools.count(1)
 
@@ -32,9 +33,11 @@ class ModelVersion:
     Attributes:
         model: the name of its model.
         label: its own, as clients see it.
-        serial: grows with every version that this process loads, of whatever model.
+        serial: grows with every version that this process loads or takes out of host memory, of whatever
+            model.
         detector: what answers.
         loaded_at: Unix time.
+        statistics: what it has served.
     """
 
     def __init__(self, model: str, label: str, detector: Detector) -> None:
@@ -43,6 +46,7 @@ class ModelVersion:
         self.serial = next(_serials)
         self.detector = detector
         self.loaded_at = time.time()
+        self.statistics = VersionStatistics()
         self._leases = 0
         self._retired = False
         self._condition = threading.Condition()
@@ -78,8 +82,9 @@ class ModelVersion:
             self._retired = True
 
     def revive(self) -> None:
-        """Take requests again, as a version that was parked."""
+        """Take requests again, as a version that was parked. Its series have ended, so it gets new ones."""
         with self._condition:
+            self.serial = next(_serials)
             self._retired = False
 
     def wait_unused(self, timeout: float | None) -> bool:
@@ -120,4 +125,5 @@ class RequestLease:
             if not self._ended:
                 self._ended = True
                 if self.version is not None:
+                    self.version.statistics.request_ended()
                     self.version.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -37,3 +38,31 @@ def error_docs(*examples: tuple[int, str, str]) -> dict[int | str, dict[str, Any
         body = {"error": {"code": code, "message": message, "request_id": "4f1c0a"}}
         entry["content"]["application/json"]["examples"][code] = {"value": body}
     return documented
+
+
+def body_docs(
+    schema: type[BaseModel], examples: Mapping[str, Any], *, required: bool = False
+) -> dict[str, Any]:
+    """OpenAPI of a JSON body that the route itself parses.
+
+    Args:
+        schema: of the body. What it refers to is put in place of the reference: FastAPI collects the
+            schemas that it parses with, and this is none of them.
+        examples: by name, each ``{"value": body}``, with a ``summary`` if it needs one.
+        required: whether there must be a body.
+    """
+    document = schema.model_json_schema()
+    definitions = document.pop("$defs", {})
+
+    def inlined(node: Any) -> Any:
+        if isinstance(node, list):
+            return [inlined(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            found = definitions[node["$ref"].removeprefix("#/$defs/")]
+            return inlined(found | {key: value for key, value in node.items() if key != "$ref"})
+        return {key: inlined(value) for key, value in node.items()}
+
+    content = {"schema": inlined(document), "examples": dict(examples)}
+    return {"requestBody": {"required": required, "content": {"application/json": content}}}

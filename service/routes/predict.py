@@ -16,6 +16,7 @@ from service.encoding.instances import Selection
 from service.errors import ApiError, QueueFull, Unprocessable
 from service.inference.detector import ModelDescription, Views
 from service.inference.pipeline import ImageAnswer
+from service.repository.served import CURRENT
 from service.repository.version import ModelVersion, RequestLease
 from service.routes import runtime_of
 from service.routes.disconnect import unless_disconnected
@@ -41,6 +42,7 @@ async def predict(request: Request) -> Response:
     """
     runtime = runtime_of(request)
     started = time.monotonic()
+    runtime.inference.check(request)
     runtime.require_ready()
     # Before the body is parsed: to refuse must cost a flooded server next to nothing.
     try:
@@ -53,7 +55,8 @@ async def predict(request: Request) -> Response:
     options = PredictOptions.parse(body.options | _query_options(request))
     model = runtime.repository.get(options.model)
     # Refuse before any work.
-    selection = Selection.resolve(options, model.current.detector.description)
+    named = model.resolve(options.version)
+    selection = Selection.resolve(options, named.detector.description)
     _check_views(selection.tta, runtime.settings)
     number = len(body.uploads)
     _check_proposals(options, number)
@@ -61,10 +64,17 @@ async def predict(request: Request) -> Response:
         runtime.scheduler.reserve(number)
     lease = RequestLease()
     try:
+        if options.version not in (None, CURRENT) and not lease.bind(named):
+            raise model.not_loaded(named.label)  # it was unloaded since
         answers = await unless_disconnected(
             request,
             runtime.pipeline.predict(
-                body.uploads, model, options, lease, timeout_s=runtime.settings.request_timeout_s
+                body.uploads,
+                model,
+                options,
+                lease,
+                timeout_s=runtime.settings.request_timeout_s,
+                request_id=request.state.request_id,
             ),
         )
     finally:

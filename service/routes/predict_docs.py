@@ -117,8 +117,15 @@ PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     **error_docs(
         (400, "malformed_json", "The request body is not valid JSON."),
         (400, "malformed_multipart", "The multipart body has no boundary."),
+        (401, "token_required", "This route needs a token: send Authorization: Bearer <token>."),
         (404, "unknown_model", "There is no model 'car'; there are: shapes."),
+        (404, "unknown_version", "'shapes' has no version '7'; there are: 1, 2."),
         (408, "request_timeout", "The body arrived too slowly."),
+        (
+            409,
+            "version_not_loaded",
+            "Version 3 of 'shapes' is not loaded. Load it with POST /models/shapes/versions/3/load.",
+        ),
         (413, "body_too_large", "The body has 70000000 bytes; the limit is 67108864."),
         (413, "image_too_large", "The image has 2500000000 pixels; the limit is 50000000."),
         (415, "unsupported_image_format", "This is no JPEG, PNG, WebP, BMP, TIFF or GIF image."),

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.repository.version import VersionState
+
 Box = Annotated[
     list[float], Field(min_length=4, max_length=5, examples=[[92.9, 117.6, 136.7, 158.5]])
 ]
@@ -181,11 +183,15 @@ class TtaInfo(Answer):
 
 
 class Thresholds(Answer):
-    """The model's own."""
+    """The model's own, and what holds for a request that names none."""
 
     score: float
     nms: float
-    max_detections: int
+    max_detections: int = Field(description="Negative is without a bound.")
+    default_score: float = Field(
+        description="The score threshold of model.yaml, else the model's own."
+    )
+    default_max_detections: int = Field(description="Likewise.")
 
 
 class WeightsInfo(Answer):
@@ -222,12 +228,43 @@ class ExecutionInfo(Answer):
     deviation: DeviationInfo | None
 
 
+class VersionSummary(Answer):
+    """A version, in short."""
+
+    version: str
+    state: VersionState
+    reason: str | None = Field(description="Why it failed, or is incomplete.")
+    current: bool
+    aliases: list[str]
+
+
+class VersionAnswer(VersionSummary):
+    """One version."""
+
+    model: str
+    sha256: str | None = Field(description="Of its weights.")
+    manifest: str | None = Field(description="Identifies all of its files, in a repository.")
+    size_bytes: int | None = Field(description="Of its files, in a repository.")
+    memory_bytes: int | None = Field(description="Of its weights where it runs; null: not loaded.")
+    loaded_at: str | None = Field(description="RFC 3339, UTC.")
+    requests_in_progress: int | None
+    statistics: dict[str, Any] | None = Field(
+        description="Requests and images served; latency by batch size. null: not loaded."
+    )
+
+
 class ModelAnswer(Answer):
     """One model and its current version."""
 
     name: str
     version: str
-    state: Literal["ready", "reloading"]
+    state: Literal["ready", "reloading", "unavailable"] = Field(
+        description="unavailable: a swap in place has failed, and so has the way back."
+    )
+    versions: list[VersionSummary] = Field(description="Those on disk, and those that are loaded.")
+    aliases: dict[str, str] = Field(description="Other names of versions.")
+    previous: str | None = Field(description="What a rollback goes back to.")
+    description: str = Field(description="What the model's owner says of it, in model.yaml.")
     task: str
     architecture: str
     backbone: str
@@ -260,50 +297,6 @@ class ModelsAnswer(Answer):
 
     default: str
     models: list[ModelAnswer]
-
-
-class ReloadRequest(BaseModel):
-    """Body of ``POST /reload``; empty reloads the first model from the files that it came from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: str | None = Field(None, max_length=64, description="Name; default: the first model.")
-    weights: str | None = Field(
-        None,
-        min_length=1,
-        max_length=4096,
-        description="Checkpoint under the model root.",
-        examples=["v2/model_final.pth"],
-    )
-    config: str | None = Field(
-        None,
-        min_length=1,
-        max_length=4096,
-        description="Config under the model root; default: the current one.",
-    )
-    labels: str | None = Field(
-        None, min_length=1, max_length=4096, description="Class names under the model root."
-    )
-    wait: bool = Field(
-        True, description="Answer when it is done (200, or 422), or at once with 202."
-    )
-
-
-class ReloadAnswer(Answer):
-    """A reload."""
-
-    id: str
-    model: str
-    state: Literal["running", "succeeded", "failed"]
-    phase: str = Field(description="load, validate, drain, done")
-    phases_s: dict[str, float] = Field(description="Seconds that each phase took.")
-    previous_version: str
-    version: str | None = Field(None, description="The new version, once it answers.")
-    load_report: dict[str, Any] | None = None
-    freed_bytes: int | None = Field(None, description="Memory of the previous version.")
-    warning: str | None = None
-    error: ErrorDetail | None = None
-    created_at: float = Field(description="Unix time.")
 
 
 class HealthAnswer(Answer):

@@ -72,6 +72,14 @@ ClassRef = StrictInt | Annotated[str, Field(max_length=65_536)]
 """A number is an id; a text is a name, or the id if no class has that name."""
 
 
+def _as_name(value: Any) -> Any:
+    """JSON's 2 is the version "2"."""
+    return str(value) if type(value) is int else value
+
+
+VersionName = Annotated[str, BeforeValidator(_as_name)]
+
+
 class PredictOptions(BaseModel):
     """Options of ``POST /predict``."""
 
@@ -83,19 +91,28 @@ class PredictOptions(BaseModel):
         description="Name of the model; default: the first one served.",
         examples=["shapes"],
     )
+    version: VersionName | None = Field(
+        None,
+        max_length=64,
+        description="A version of the model by its name or an alias, if it is loaded; default: the "
+        "current one.",
+        examples=["2"],
+    )
     score_threshold: Annotated[float, BeforeValidator(_no_truth)] | None = Field(
         None,
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="Least score of an instance. Default: the model's own; below that nothing is computed.",
+        description="Least score of an instance. Default: what GET /models tells as its default_score; "
+        "below its score nothing is computed.",
         examples=[0.5],
     )
     max_detections: int | None = Field(
         None,
         ge=1,
         le=2**31 - 1,
-        description="Instances per image at most, the best ones.",
+        description="Instances per image at most, the best ones. Default: what GET /models tells as its "
+        "default_max_detections.",
         examples=[100],
     )
     classes: Annotated[list[ClassRef], BeforeValidator(_as_list)] | None = Field(

@@ -6,6 +6,7 @@ import httpx
 import pytest
 import torch
 from fake_detector import FakeDetector, picture
+from fake_repository import FolderLoader, make_version
 from fake_server import Serve, Served
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -49,6 +50,7 @@ FAMILIES = {
     "execution_deviation": ("gauge", {"model", "version", "quantity"}),
     "model_info": ("gauge", {"model", "version", "arch", "weights_sha12", "dtype", "device"}),
     "model_ready": ("gauge", {"model", "version"}),
+    "model_current": ("gauge", {"model", "version"}),
     "model_loaded_timestamp_seconds": ("gauge", {"model", "version"}),
     "model_inflight": ("gauge", {"model", "version"}),
     "model_reloads": ("counter", {"model", "outcome"}),
@@ -118,7 +120,13 @@ async def test_the_text_is_prometheus_with_the_names_types_and_labels_of_the_das
         if not name.endswith("_created") and not name.startswith("process_")
     }
     no_samples_without_a_gpu = {"gpu_memory_bytes": ("gauge", set())}
-    assert found == FAMILIES | no_samples_without_a_gpu
+    no_samples_without_a_shadow = {
+        "shadow_images": ("counter", set()),
+        "shadow_instances": ("counter", set()),
+        "shadow_score_shift": ("histogram", set()),
+        "shadow_iou": ("histogram", set()),
+    }
+    assert found == FAMILIES | no_samples_without_a_gpu | no_samples_without_a_shadow
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="prometheus-client reads /proc")
@@ -150,7 +158,10 @@ def test_the_series_of_a_model_exist_at_zero_before_the_first_request(serve: Ser
     for reason in ("full", "timeout", "idle", "pixels", "memory", "views", "split"):
         assert served.metric("batch_dispatch_total", model="shapes", reason=reason) == 0
         assert served.metric("batch_images_total", model="shapes", reason=reason) == 0
-    for outcome in ("swapped", "load_failed", "validation_failed"):
+    for outcome in (
+        "swapped", "rolled_back", "loaded", "unchanged", "dry_run", "preflight_failed", "load_failed",
+        "validation_failed", "gate_failed", "warmup_failed", "not_recorded",
+    ):  # fmt: skip
         assert served.metric("model_reloads_total", model="shapes", outcome=outcome) == 0
     assert served.metric("queue_depth", model="shapes") == 0
     assert served.metric("queue_capacity", model="shapes") == 128
@@ -230,15 +241,88 @@ def test_during_a_drain_both_versions_are_shown_and_one_is_ready() -> None:
     metrics = Metrics()
     old, new = (ModelVersion("shapes", str(n), FakeDetector(n)) for n in (1, 2))
     metrics.version_ready(old)
+    metrics.version_current(old)
     old.acquire()
     metrics.version_ready(new)
+    metrics.version_current(new)
+    metrics.version_draining(old)
     value = metrics.registry.get_sample_value
-    for version, ready, inflight in (("1", 0, 1), ("2", 1, 0)):
+    for version, ready, current, inflight in (("1", 0, 0, 1), ("2", 1, 1, 0)):
         labels = {"model": "shapes", "version": version}
         assert value("detserve_model_ready", labels) == ready
+        assert value("detserve_model_current", labels) == current
         assert value("detserve_model_inflight", labels) == inflight
     metrics.version_closed(old)
-    assert value("detserve_model_inflight", {"model": "shapes", "version": "1"}) is None
+    for gauge in ("ready", "current", "inflight"):
+        labels = {"model": "shapes", "version": "1"}
+        assert value(f"detserve_model_{gauge}", labels) is None
+
+
+def test_of_versions_that_are_loaded_side_by_side_one_of_each_model_is_current() -> None:
+    metrics = Metrics()
+    versions = [ModelVersion(m, v, FakeDetector()) for m in ("shapes", "cars") for v in "12"]
+    for version in versions:
+        metrics.version_ready(version)
+
+    def current() -> list[float | None]:
+        value = metrics.registry.get_sample_value
+        labels = [{"model": version.model, "version": version.label} for version in versions]
+        assert [value("detserve_model_ready", these) for these in labels] == [1] * 4
+        return [value("detserve_model_current", these) for these in labels]
+
+    assert current() == [0, 0, 0, 0]
+    metrics.version_current(versions[0])
+    metrics.version_current(versions[3])
+    assert current() == [1, 0, 0, 1]
+    metrics.version_current(versions[1])
+    assert current() == [0, 1, 0, 1]
+
+
+def test_a_version_that_drains_behind_its_successor_of_the_same_name_takes_no_series_with_it() -> (
+    None
+):
+    metrics = Metrics()
+    old, again = (ModelVersion("shapes", "1", FakeDetector(n)) for n in (1, 2))
+    metrics.version_ready(old)
+    metrics.version_draining(old)
+    metrics.version_ready(again)
+    metrics.version_current(again)
+    metrics.version_closed(old)
+    value = metrics.registry.get_sample_value
+    labels = {"model": "shapes", "version": "1"}
+    assert value("detserve_model_ready", labels) == 1
+    assert value("detserve_model_current", labels) == 1
+    assert value("detserve_detection_score_count", labels) == 0
+    metrics.version_closed(again)
+    assert value("detserve_model_ready", labels) is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("keep_previous", ["disk", "memory"])
+async def test_a_version_that_comes_back_under_its_label_counts_on_fresh_series(
+    serve: Serve, tmp_path: Path, keep_previous: str
+) -> None:
+    for label in "12":
+        make_version(tmp_path, label)
+    served = serve(loader=FolderLoader(), repository=tmp_path, keep_previous=keep_previous)
+    labels = {"model": "shapes", "version": "2"}
+    await predict(served)
+    assert served.metric("detections_per_image_count", **labels) == 1
+    assert (await served.client.post("/reload", json={"version": "1"})).status_code == 200
+    assert served.metric("detections_per_image_count", **labels) is None
+    assert served.metric("model_ready", **labels) is None
+    assert served.metric("model_current", model="shapes", version="1") == 1
+    assert (await served.client.post("/models/shapes/rollback", json={})).status_code == 200
+    assert served.metric("detections_per_image_count", **labels) == 0
+    for _ in range(2):
+        await predict(served)
+    assert served.metric("detections_per_image_count", **labels) == 2
+    assert served.metric("detection_score_count", **labels) == 6
+    assert served.metric("model_ready", **labels) == 1
+    assert served.metric("model_current", **labels) == 1
+    # What only grows has gone on, for rates must not see it fall.
+    assert served.metric("predictions_total", **labels, outcome="ok") == 3
+    assert served.metric("model_reloads_total", model="shapes", outcome="rolled_back") == 1
 
 
 def test_a_lost_gpu_costs_no_other_metric(monkeypatch: pytest.MonkeyPatch) -> None:

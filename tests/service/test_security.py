@@ -1,4 +1,4 @@
-"""AdminGuard: who is let through; resolve_under: which paths."""
+"""AdminGuard and InferenceGuard: who is let through; resolve_under: which paths."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -7,9 +7,10 @@ import pytest
 from starlette.requests import Request
 
 from service.errors import ApiError, Forbidden, Unauthorized
-from service.security import AdminGuard, resolve_under
+from service.security import AdminGuard, InferenceGuard, resolve_under
 
-LOCAL = {"host": "localhost:8000", "content-type": "application/json"}
+JSON = {"content-type": "application/json"}
+LOCAL = {"host": "localhost:8000"} | JSON
 
 
 def request_from(
@@ -35,10 +36,83 @@ def refusal(guard: AdminGuard, request: Request) -> ApiError:
         {"authorization": "Bearer s3cret"},
         {"authorization": "bearer  s3cret "},
         {"x-admin-token": "s3cret"},
+        {"x-api-key": "s3cret"},
+        {"authorization": "Basic dTpw", "x-admin-token": "s3cret"},
+        {"authorization": "Bearer of-a-gateway", "x-admin-token": "s3cret"},
     ],
 )
-def test_right_token_is_let_through_from_anywhere(headers: dict[str, str]) -> None:
-    AdminGuard("s3cret").check(request_from("203.0.113.9", headers))
+@pytest.mark.parametrize("host", ["detect.example", "203.0.113.1:80", "localhost:8000"])
+def test_right_token_is_let_through_from_anywhere(headers: dict[str, str], host: str) -> None:
+    request = request_from("203.0.113.9", JSON | headers | {"host": host})
+    assert AdminGuard("s3cret").check(request) == "token"
+
+
+def test_a_token_counts_more_than_open_routes() -> None:
+    guard = AdminGuard("s3cret", opened=True)
+    assert refusal(guard, request_from("127.0.0.1", LOCAL)).code == "admin_token_required"
+
+
+# What a page of another origin could have its browser send, wherever the request comes from.
+PAGES = [
+    {"origin": "https://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://10.0.0.5:3000"},
+    {"origin": "http://10.0.0.5:8000@evil.example"},
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site"},
+    {"content-type": "text/plain"},
+    {"content-type": "application/x-www-form-urlencoded"},
+    {"content-type": "multipart/form-data; boundary=x"},
+    {"content-type": "text/plain; application/json"},
+    {"content-type": ""},
+]
+OPEN = {"host": "10.0.0.5:8000", "content-type": "application/json"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_with_a_token_web_pages_are_refused_all_the_same(page: dict[str, str]) -> None:
+    request = request_from("10.0.0.9", OPEN | {"authorization": "Bearer s3cret"} | page)
+    assert refusal(AdminGuard("s3cret"), request).code == "admin_forbidden"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_open_routes_are_closed_to_web_pages(page: dict[str, str]) -> None:
+    error = refusal(AdminGuard(None, opened=True), request_from("10.0.0.9", OPEN | page))
+    assert (error.status, error.code) == (403, "admin_forbidden")
+
+
+def test_open_routes_are_closed_to_a_page_behind_dns_rebinding() -> None:
+    headers = OPEN | {"host": "evil.example:8000", "origin": "http://evil.example:8000"}
+    error = refusal(AdminGuard(None, opened=True), request_from("10.0.0.9", headers))
+    assert "set an admin token" in error.message
+
+
+@pytest.mark.parametrize("client", ["127.0.0.1", "203.0.113.9", None])
+@pytest.mark.parametrize("host", ["10.0.0.5:8000", "detserve.default.svc"])
+def test_open_routes_answer_every_machine(client: str | None, host: str) -> None:
+    request = request_from(client, OPEN | {"host": host, "x-forwarded-for": "10.0.0.1"})
+    assert AdminGuard(None, opened=True).check(request) == "open"
+
+
+@pytest.mark.parametrize("host", ["10.0.0.5:8000", "[2001:db8::5]:8000", "localhost:8000"])
+def test_open_routes_answer_the_page_of_their_own_address(host: str) -> None:
+    request = request_from("10.0.0.9", OPEN | {"host": host, "origin": f"http://{host}"})
+    assert AdminGuard(None, opened=True).check(request) == "open"
+
+
+def test_open_routes_refuse_a_page_with_two_hosts() -> None:
+    headers = [*OPEN.items(), ("host", "evil.example"), ("origin", "http://10.0.0.5:8000")]
+    assert refusal(AdminGuard(None, opened=True), request_from("10.0.0.9", headers)).status == 403
+
+
+@pytest.mark.parametrize("guard", [AdminGuard(None), AdminGuard(None, opened=True)])
+def test_another_content_type_can_be_asked_for(guard: AdminGuard) -> None:
+    binary = "application/octet-stream"
+    upload = request_from("127.0.0.1", LOCAL | {"content-type": binary}, "PUT")
+    guard.check(upload, content_type=binary)
+    assert refusal(guard, upload).status == 403
+    with pytest.raises(Forbidden, match=binary):
+        guard.check(request_from("127.0.0.1", LOCAL, "PUT"), content_type=binary)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +137,7 @@ def test_no_or_wrong_token_is_401_even_from_loopback(headers: dict[str, str], co
 @pytest.mark.parametrize("token", [None, "", "  "])
 @pytest.mark.parametrize("client", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
 def test_without_a_token_loopback_is_let_through(token: str | None, client: str) -> None:
-    AdminGuard(token).check(request_from(client, LOCAL))
+    assert AdminGuard(token).check(request_from(client, LOCAL)) == "loopback"
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:8000", "[::1]:8000"])
@@ -131,6 +205,59 @@ def test_two_hosts_are_refused() -> None:
 def test_missing_header_is_refused(missing: str) -> None:
     headers = {name: value for name, value in LOCAL.items() if name != missing}
     assert refusal(AdminGuard(None), request_from("127.0.0.1", headers)).status == 403
+
+
+# InferenceGuard
+
+
+@pytest.mark.parametrize("token", [None, "", " "])
+@pytest.mark.parametrize("admin_token", [None, "s3cret"])
+def test_without_a_token_everybody_may_ask(token: str | None, admin_token: str | None) -> None:
+    InferenceGuard(token, admin_token=admin_token).check(request_from("203.0.113.9", {}))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": "Bearer ask"},
+        {"x-api-key": "ask"},
+        {"authorization": "Bearer s3cret"},
+        {"x-admin-token": "s3cret"},
+        {"authorization": "Bearer of-a-gateway", "x-api-key": "ask"},
+    ],
+)
+def test_both_tokens_may_ask_and_pages_too(headers: dict[str, str]) -> None:
+    page = {"origin": "https://shop.example", "content-type": "text/plain"}
+    InferenceGuard("ask", admin_token="s3cret").check(request_from("203.0.113.9", page | headers))
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({}, "token_required"),
+        (LOCAL, "token_required"),
+        ({"x-api-key": " "}, "token_required"),
+        ({"authorization": "Basic ask"}, "token_required"),
+        ({"authorization": "Bearer wrong"}, "token_wrong"),
+        ({"authorization": "Bearer as\xe9"}, "token_wrong"),
+        ({"x-api-key": "asks"}, "token_wrong"),
+    ],
+)
+def test_with_a_token_all_others_may_not_ask(headers: dict[str, str], code: str) -> None:
+    with pytest.raises(Unauthorized) as caught:
+        InferenceGuard("ask").check(request_from("127.0.0.1", headers))
+    assert caught.value.code == code
+    assert caught.value.headers["WWW-Authenticate"] == 'Bearer realm="detserve"'
+
+
+def test_the_inference_token_is_no_admin_token() -> None:
+    request = request_from("127.0.0.1", LOCAL | {"authorization": "Bearer ask"})
+    assert refusal(AdminGuard("s3cret"), request).code == "admin_token_wrong"
+
+
+def test_a_token_outside_of_ascii_works() -> None:
+    sent = "schlüssel".encode().decode("latin-1")  # its UTF-8 bytes, as the server sees them
+    InferenceGuard("schlüssel").check(request_from("::1", {"x-api-key": sent}))
 
 
 # resolve_under

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from models import Config, ConfigError, load_config, zoo
 from models.zoo import ZooModel
 from service.cli.main import app
+from service.repository.orders import Wanted, files
 from service.repository.source import ModelSource
 from service.runtime import Runtime
 from service.settings import PRETRAINED, Settings
@@ -56,11 +57,13 @@ def test_a_zoo_model_is_served_and_reloaded(small: ZooModel) -> None:
         assert served.current.detector.description.config_file == "Shapes/small"
         assert served.current.detector.description.class_names[0] == "class_0"
         assert runtime.model_root == PRETRAINED.resolve()
-        job = runtime.repository.start_reload(served, lambda source: source)
+        wanted = Wanted(runtime.model_root)
+        source = served.shelf.candidate("1").source
+        job = runtime.repository.start(served, "reload", lambda: files(served, source, wanted))
         assert job.finished.wait(60)
         assert (job.state, job.version, job.error) == ("succeeded", "2", None)
         other = ModelSource(PRETRAINED / "config.yaml", WEIGHTS)
-        job = runtime.repository.start_reload(served, lambda _: other)
+        job = runtime.repository.start(served, "reload", lambda: files(served, other, wanted))
         assert job.finished.wait(60)
         assert served.current.detector.description.config_file == "config.yaml"
         assert served.current.detector.description.class_names[0] == "disc"

@@ -123,6 +123,13 @@ class FakeDetector:
         self.closed += 1
         return 1000 + self.number
 
+    def forget(self) -> None:
+        """Let the batches be as if they had not been."""
+        for _ in self.batches:
+            self.entered()
+        self.batches.clear()
+        self.given.clear()
+
     def entered(self) -> list[int]:
         """Wait until a batch is with the model, the next that was not waited for: its marks."""
         return self._entered.get(timeout=PATIENCE_S)

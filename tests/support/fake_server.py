@@ -19,17 +19,20 @@ class Served:
     def __init__(
         self, root: Path, loader: FakeLoader, *, load: bool = True, **options: Any
     ) -> None:
-        for name in ("config.yaml", "model_final.pth"):
-            (root / name).touch()
-        files = {"config": root / "config.yaml", "weights": root / "model_final.pth"}
-        given = {"name": "shapes", "device": "cpu", "threads": 2} | files | options
+        given: dict[str, Any] = {"device": "cpu", "threads": 2}
+        if "repository" not in options:
+            for name in ("config.yaml", "model_final.pth"):
+                (root / name).write_text("made up")
+            files = {"config": root / "config.yaml", "weights": root / "model_final.pth"}
+            given |= {"name": "shapes"} | files
+        given |= options
         self.root = root
         self.loader = loader
         self.runtime = Runtime(Settings(_env_file=None, **given), load=loader)
         if load:
             self.runtime.load()
-            self.detector.batches.clear()  # the self-check's
-            self.detector.entered()
+            for detector in loader.loaded:
+                detector.forget()  # the self-check
         self.app: FastAPI = create_app(self.runtime)
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app), base_url="http://localhost"

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +15,8 @@ from models.structures import Instances
 from service.errors import ApiError
 from service.inference.scheduler import Scheduler
 from service.inference.work import BatchRecord, Inference
-from service.repository.repository import ServedModel
-from service.repository.source import ModelSource
+from service.repository.served import ServedModel
+from service.repository.shelf import FileShelf
 from service.repository.version import ModelVersion, RequestLease
 
 BIG = (64, 64)
@@ -56,8 +55,9 @@ class Bench:
 
     def serve(self, name: str, detector: FakeDetector) -> ServedModel:
         """Another model on the same device."""
-        source = ModelSource(Path("config.yaml"), Path("model_final.pth"))
-        return ServedModel(name, source, ModelVersion(name, "1", detector))
+        model = ServedModel(name, FileShelf())
+        model.current = ModelVersion(name, "1", detector)
+        return model
 
     def swap(self, **described: Any) -> FakeDetector:
         """Make a next version current."""

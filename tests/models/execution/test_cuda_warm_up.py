@@ -75,3 +75,29 @@ def test_a_batch_without_room_is_left_out() -> None:
         has_memory=lambda: True,
     )
     assert len(graphs) == 2 + 2
+
+
+def test_each_batch_is_recorded_in_a_call_of_its_own_and_leaves_nothing_switched_on() -> None:
+    between: list[tuple[bool, bool]] = []
+
+    def call(step):
+        result = step()
+        between.append((torch.is_inference_mode_enabled(), torch.backends.cudnn.benchmark))
+        return result
+
+    capture = FakeCapture()
+    model = tiny_model()
+    graphs = record_shapes(
+        model,
+        [(128, 128), (64, 128)],
+        max_detections=20,
+        batch_sizes=(1, 2),
+        capture=capture,
+        has_memory=lambda: True,
+        call=call,
+    )
+    assert between == [(False, torch.backends.cudnn.benchmark)] * 4
+    assert capture.recorded == len(graphs) > 8
+    with torch.inference_mode():
+        model.predict([{"image": tiny_image(64, 64)}])
+    assert capture.recorded == len(graphs)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from service import __version__
 from service.cli import serve as serve_command
 from service.cli.main import app
-from service.settings import Settings
+from service.settings import PRETRAINED, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -87,15 +87,20 @@ def test_a_bad_value_is_2_with_the_name_of_its_flag(arguments: list[str], part: 
     assert "Traceback" not in result.output
 
 
-def test_a_missing_file_is_1_with_one_sentence() -> None:
-    result = detserve(
-        "serve", "--config", "nope[red].yaml", "--weights", "nope.pth", "--device", "cpu"
-    )
+@pytest.mark.parametrize(
+    ("config", "weights", "missing"),
+    [
+        ("nope[red].yaml", str(PRETRAINED / "model_final.pth"), "nope[red].yaml"),
+        (str(PRETRAINED / "config.yaml"), "nope[red].pth", "nope[red].pth"),
+    ],
+)
+def test_a_missing_file_is_1_with_one_sentence(config: str, weights: str, missing: str) -> None:
+    result = detserve("serve", "--config", config, "--weights", weights, "--device", "cpu")
     assert result.exit_code == 1
     lines = [line for line in result.output.splitlines() if line.strip()]
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
-    assert "nope[red].yaml" in lines[0]
+    assert missing in lines[0]
 
 
 def test_serve_hands_the_settings_on_and_drains_on_request(

@@ -239,3 +239,29 @@ def test_a_segment_without_a_pixel_is_not_drawn() -> None:
     empty = torch.zeros(HEIGHT, WIDTH, dtype=torch.int32)
     prediction = Prediction(panoptic_seg=(empty, infos))
     assert not changed(draw(prediction, describe(**PANOPTIC))).any()
+
+
+OWN = (12, 200, 34)
+
+
+def test_instances_have_the_colors_that_the_models_owner_chose() -> None:
+    boxes = Boxes(torch.tensor([BOX, [100.0, 40.0, 150.0, 100.0]]))
+    picture = draw(instances(boxes), describe(class_colors=(None, OWN)), masks="none")
+    assert has(picture, 30, 70, class_color(0))
+    assert has(picture, 100, 70, OWN)
+
+
+def test_a_panoptic_map_has_the_chosen_colors_for_things_alone() -> None:
+    plain = draw(panoptic(), describe(**PANOPTIC))
+    picture = draw(panoptic(), describe(**PANOPTIC, class_colors=(OWN, OWN)))
+    assert has(picture, 10, 90, OWN)
+    assert (picture[20, 120] == plain[20, 120]).all()
+
+
+def test_a_semantic_map_has_the_chosen_colors() -> None:
+    model = describe(
+        task="semantic_segmentation", outputs=("sem_seg",), class_colors=(None, (255, 0, 0))
+    )
+    picture = draw(Prediction(sem_seg=halves()), model).astype(int)
+    assert np.abs(picture[60, 120] - (128 * 0.58 + np.array([255, 0, 0]) * 0.42)).max() <= 1
+    assert np.abs(picture[60, 40] - (128 * 0.58 + np.array(class_color(0)) * 0.42)).max() <= 1

@@ -73,6 +73,24 @@ def test_without_options_the_models_own_apply() -> None:
     assert selection == Selection(wanted, masks=True, segmentation="png", tta=None)
 
 
+def test_without_options_the_owners_defaults_come_before_the_models_own() -> None:
+    model = description(default_score_threshold=0.5, default_max_detections=7)
+    assert resolve(model).wanted == Wanted(score_threshold=0.5, max_detections=7)
+
+
+def test_a_request_may_go_past_the_owners_defaults_to_the_models_own_and_no_further() -> None:
+    model = description(default_score_threshold=0.5, default_max_detections=7)
+    wanted = resolve(model, score_threshold=0.05, max_detections=100).wanted
+    assert wanted == Wanted(score_threshold=0.05, max_detections=100)
+    assert refusal(model, score_threshold=0.04).code == "score_threshold_too_low"
+    assert refusal(model, max_detections=101).code == "max_detections_too_high"
+
+
+def test_an_owners_default_of_nothing_is_one() -> None:
+    model = description(score_threshold=0.0, default_score_threshold=0.0)
+    assert resolve(model).wanted.score_threshold == 0.0
+
+
 def test_a_threshold_below_the_models_own_is_refused_with_the_reason() -> None:
     error = refusal(score_threshold=0.04)
     assert error.code == "score_threshold_too_low"

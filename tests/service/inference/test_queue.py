@@ -1,14 +1,16 @@
 """The queue: what runs together, in which order, and what leaves it without a run."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from fake_detector import FakeDetector, pixels
 from scheduler_bench import BIG, Bench, Benches, answers, told_mark
 
 from service.inference.detector import PreparedImage, Views
-from service.repository.repository import ServedModel
-from service.repository.version import ModelVersion, RequestLease
+from service.repository.model_settings import Batching
+from service.repository.served import ServedModel
+from service.repository.version import RequestLease
 
 pytestmark = pytest.mark.anyio
 
@@ -63,7 +65,7 @@ async def test_images_of_different_sizes_share_a_batch_if_their_padded_sizes_are
 async def test_images_of_different_models_never_share_a_batch(bench: Benches) -> None:
     one = bench()
     other_detector = FakeDetector(9)
-    other = ServedModel("other", one.model.source, ModelVersion("other", "1", other_detector))
+    other = one.serve("other", other_detector)
     with one.busy():
         tasks = [*await one.send(1), *await one.send(2, model=other), *await one.send(3)]
     await answers(tasks)
@@ -246,3 +248,92 @@ async def test_with_max_wait_an_image_with_views_does_not_wait_for_company_that_
     await answers([asyncio.ensure_future(one.scheduler.infer(one.model, image, RequestLease()))])
     one.settle()
     assert one.observer.batches[0].reason == "views"
+
+
+# --- bounds of a model's own ------------------------------------------------------------------------
+
+
+def bounded(one: Bench, name: str = "own", **bounds: Any) -> ServedModel:
+    # Not validated: a test's window may be longer than any that a model.yaml may name.
+    batching = Batching.model_construct(**bounds)
+    return one.serve(name, FakeDetector(2, batching=batching))
+
+
+def marks(model: ServedModel) -> list[list[int]]:
+    detector = model.current.detector
+    assert isinstance(detector, FakeDetector)
+    return detector.batches
+
+
+async def test_a_model_may_want_smaller_batches_than_the_server_allows(bench: Benches) -> None:
+    one = bench(max_batch_size=8)
+    model = bounded(one, max_batch_size=2)
+    with one.busy():
+        tasks = [*await one.send(1, 2, 3), *await one.send(4, 5, 6, model=model)]
+    await answers(tasks)
+    one.settle()
+    assert one.detector.batches == [[1, 2, 3]]
+    assert marks(model) == [[4, 5], [6]]
+    own = [batch.reason for batch in one.observer.batches if batch.model == "own"]
+    assert own == ["full", "idle"]
+
+
+async def test_a_model_may_want_fewer_pixels_together(bench: Benches) -> None:
+    one = bench()
+    model = bounded(one, max_batch_pixels=2 * 32 * 32)
+    with one.busy():
+        tasks = await one.send(1, 2, 3, model=model)
+    await answers(tasks)
+    one.settle()
+    assert marks(model) == [[1, 2], [3]]
+    assert one.observer.batches[0].reason == "pixels"
+
+
+async def test_a_models_bounds_are_within_the_servers(bench: Benches) -> None:
+    one = bench(max_batch_size=2, max_batch_pixels=3 * 32 * 32)
+    by_count = bounded(one, "count", max_batch_size=100)
+    by_pixels = bounded(one, "pixels", max_batch_pixels=10**9)
+    with one.busy():
+        tasks = await one.send(1, 2, 3, model=by_count)
+        tasks += await one.send(4, 5, size=BIG, model=by_pixels)
+    await answers(tasks)
+    assert marks(by_count) == [[1, 2], [3]]
+    assert marks(by_pixels) == [[4], [5]]
+
+
+async def test_a_models_own_window_holds_its_images_alone(bench: Benches) -> None:
+    one = bench(max_wait_s=0)
+    model = bounded(one, max_batch_size=2, max_wait_ms=1_000_000)
+    first = await one.send(1, model=model)
+    one.settle()  # the model thread has seen it alone
+    await answers(await one.send(2))
+    assert (one.detector.batches, marks(model)) == ([[2]], [])
+    await answers([*first, *await one.send(3, model=model)])
+    assert marks(model) == [[1, 3]]
+
+
+async def test_a_model_may_wait_less_than_the_server_says(bench: Benches) -> None:
+    one = bench(max_wait_s=1000)
+    [answer] = await answers(await one.send(1, model=bounded(one, max_wait_ms=0)))
+    one.settle()
+    assert answer.batch_size == 1
+    assert one.observer.batches[0].reason == "idle"
+
+
+async def test_a_window_that_ends_first_is_not_hidden_by_a_longer_one(bench: Benches) -> None:
+    one = bench(max_wait_s=1000)
+    model = bounded(one, max_wait_ms=20)
+    long = await one.send(1)
+    [answer] = await answers(await one.send(2, model=model))
+    assert answer.queue_s >= 0.02
+    assert one.detector.batches == []
+    await answers([*long, *await one.send(*range(3, 10))])
+
+
+async def test_a_swap_brings_the_bounds_of_the_new_version(bench: Benches) -> None:
+    one = bench()
+    with one.busy():
+        tasks = await one.send(1, 2, 3)
+        later = one.swap(batching=Batching(max_batch_size=2))
+    await answers(tasks)
+    assert (one.detector.batches, later.batches) == ([], [[1, 2], [3]])

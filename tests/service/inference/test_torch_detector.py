@@ -115,7 +115,9 @@ def test_after_the_warm_up_the_description_tells_what_is_recorded(
 
     detector._on_gpu = True
     monkeypatch.setattr(torch_detector, "record_shapes", record)
-    detector.warm_up()
+    calls = []
+    detector.warm_up(call=lambda step: (calls.append(step), step())[1])
+    assert len(calls) == 1
     execution = detector.description.execution
     assert execution["cuda_graphs"] == capture.recorded > 2
     assert detector.description.load_report["execution"] == execution

@@ -31,6 +31,9 @@ def test_the_order_is_labels_sidecar_data_set_placeholders(tmp_path: Path) -> No
     assert (find().source, find().names[0]) == ("labels.txt", "beside0")
     named = write(tmp_path / "mine.txt", 20, "named")
     assert (find(named).source, find(named).names[0]) == ("mine.txt", "named0")
+    own = [f"own{i}" for i in range(20)]
+    found = ClassNames.find(named, config=config, num_classes=20, settings=own, **VOC)
+    assert found == ClassNames(tuple(own), "model.yaml")
 
 
 @pytest.mark.parametrize("given", [{}, VOC])
@@ -52,3 +55,11 @@ def test_a_labels_file_that_does_not_fit_is_refused_whatever_else_is_known(tmp_p
     labels = write(tmp_path / "labels.txt", 3, "x")
     with pytest.raises(ModelError, match="has 3 names, but the model has 20"):
         ClassNames.find(labels, config=None, num_classes=20, **VOC)
+
+
+def test_settings_with_a_wrong_number_of_names_are_refused_whatever_else_is_known() -> None:
+    with pytest.raises(
+        ModelError, match=r"model\.yaml has 3 names, but the model has 20"
+    ) as caught:
+        ClassNames.find(None, config=None, num_classes=20, settings=("a", "b", "c"), **VOC)
+    assert caught.value.details == {"names": 3, "classes": 20}

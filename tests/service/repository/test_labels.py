@@ -1,10 +1,11 @@
 """Class names: where they come from, and what a labels file may hold."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from models.errors import ModelError
+from models.errors import ModelError, PathNotAllowedError
 from service.repository.labels import MAX_BYTES, ClassNames
 
 
@@ -80,5 +81,22 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot be read: Is a directory"):
+    with pytest.raises(ModelError, match="cannot be read: it is a folder"):
         found(tmp_path, tmp_path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "names.txt")
+    with pytest.raises(ModelError, match="cannot be read: it is a pipe"):
+        found(tmp_path, tmp_path / "names.txt")
+
+
+def test_names_beside_the_config_stay_under_the_root(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "secret").write_text("a\nb\nc\n")
+    (root / "labels.txt").symlink_to(tmp_path / "secret")
+    with pytest.raises(PathNotAllowedError, match="outside the model folder"):
+        ClassNames.find(None, config=root / "config.yaml", num_classes=3, root=root)
+    trusted = ClassNames.find(None, config=root / "config.yaml", num_classes=3)
+    assert trusted.names == ("a", "b", "c")

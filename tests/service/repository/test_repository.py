@@ -12,22 +12,17 @@ from fake_detector import PATIENCE_S, FakeDetector, FakeLoader
 from models.errors import CheckpointError, ModelError, PathNotAllowedError
 from models.structures import Boxes, Instances
 from service.errors import ApiError, Conflict, NotFound, Unavailable
-from service.inference.detector import Prediction
 from service.inference.scheduler import Scheduler
 from service.metrics import Metrics
-from service.repository import repository as repository_module
-from service.repository.repository import (
-    KEPT_JOBS,
-    ReloadJob,
-    Repository,
-    ServedModel,
-    check,
-)
+from service.repository import swap
+from service.repository.jobs import KEPT_JOBS, ReloadJob
+from service.repository.orders import Wanted, files
+from service.repository.repository import Repository
+from service.repository.served import ServedModel
 from service.repository.source import ModelSource
 from service.repository.version import ModelVersion, RequestLease
 
-SOURCE = ModelSource(Path("config.yaml"), Path("model_final.pth"))
-OTHER = ModelSource(Path("config.yaml"), Path("v2.pth"))
+PHASES = ("preflight", "load", "check", "warm_up", "swap", "drain")
 
 
 class Observer:
@@ -41,6 +36,12 @@ class Observer:
     def version_ready(self, version: ModelVersion) -> None:
         self.events.append(("ready", version.label))
 
+    def version_current(self, version: ModelVersion) -> None:
+        self.events.append(("current", version.label))
+
+    def version_draining(self, version: ModelVersion) -> None:
+        self.events.append(("draining", version.label))
+
     def version_closed(self, version: ModelVersion) -> None:
         self.events.append(("closed", version.label))
         self.closed.set()
@@ -53,21 +54,33 @@ class Observer:
 class House:
     """A repository with one model, on a loader that the test controls."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("config.yaml", "model_final.pth", "v2.pth"):
+            (root / name).write_text("made up")
+        self.source = ModelSource(root / "config.yaml", root / "model_final.pth")
+        self.other = ModelSource(root / "config.yaml", root / "v2.pth")
         self.scheduler = Scheduler(
             max_batch_size=8, max_batch_pixels=10**9, max_wait_s=0, max_queue=10, model_threads=1,
             observer=Metrics(),
         )  # fmt: skip
         self.loader = FakeLoader()
         self.observer = Observer()
-        self.repository = Repository(
-            scheduler=self.scheduler, load=self.loader, observer=self.observer
-        )
-        self.model: ServedModel = self.repository.add("shapes", SOURCE)
+        self.house = swap.House(scheduler=self.scheduler, load=self.loader, observer=self.observer)
+        self.repository = Repository(self.house)
+        self.model: ServedModel = self.repository.add("shapes", self.source)
         self.first = self.loader.loaded[0]
 
-    def reload(self, source: ModelSource = OTHER) -> ReloadJob:
-        job = self.repository.start_reload(self.model, lambda _: source)
+    def start(
+        self, model: ServedModel | None = None, source: ModelSource | None = None, **how: Any
+    ) -> ReloadJob:
+        served, wanted = model or self.model, Wanted(self.root, **how)
+        return self.repository.start(
+            served, "reload", lambda: files(served, source or self.other, wanted)
+        )
+
+    def reload(self, source: ModelSource | None = None, **how: Any) -> ReloadJob:
+        job = self.start(source=source, **how)
         assert job.finished.wait(PATIENCE_S)
         return job
 
@@ -76,8 +89,8 @@ class House:
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    made = House()
+def house(tmp_path: Path) -> Iterator[House]:
+    made = House(tmp_path)
     yield made
     made.loader.go.set()
     made.scheduler.close()
@@ -94,12 +107,12 @@ def refused(job: ReloadJob) -> ApiError:
 
 def test_an_added_model_is_checked_and_serves_as_version_1(house: House) -> None:
     assert house.model.current.label == "1"
-    assert len(house.first.batches) == 1
-    assert house.observer.events == [("ready", "1")]
+    assert house.first.batches
+    assert house.observer.events == [("ready", "1"), ("current", "1")]
 
 
 def test_a_model_is_found_by_its_name_and_the_first_without_one(house: House) -> None:
-    second = house.repository.add("second", SOURCE)
+    second = house.repository.add("second", house.source)
     assert house.repository.get("second") is second
     assert house.repository.get() is house.model
     assert [model.name for model in house.repository] == ["shapes", "second"]
@@ -114,7 +127,7 @@ def test_an_unknown_model_is_404_with_the_names_that_there_are(house: House) -> 
 
 
 def test_before_any_model_is_loaded_the_answer_is_503(house: House) -> None:
-    empty = Repository(scheduler=house.scheduler, load=house.loader, observer=house.observer)
+    empty = Repository(house.house)
     for name in (None, "shapes"):
         with pytest.raises(Unavailable):
             empty.get(name)
@@ -123,7 +136,7 @@ def test_before_any_model_is_loaded_the_answer_is_503(house: House) -> None:
 def test_a_model_that_cannot_be_loaded_is_not_added(house: House) -> None:
     house.loader.error = CheckpointError("No such file.")
     with pytest.raises(CheckpointError):
-        house.repository.add("second", OTHER)
+        house.repository.add("second", house.other)
     assert [model.name for model in house.repository] == ["shapes"]
 
 
@@ -137,24 +150,26 @@ def test_a_reload_swaps_and_closes_the_old_detector_exactly_once(house: House) -
     assert (job.previous_version, job.version) == ("1", "2")
     assert job.freed_bytes == 1001
     assert job.load_report == {"missing": []}
-    assert list(job.phases_s) == ["load", "validate", "drain"]
+    assert tuple(job.phases_s) == PHASES
     assert house.model.current.detector is second
     assert (house.first.closed, second.closed) == (1, 0)
 
 
 def test_a_reload_is_reported_in_its_order(house: House) -> None:
     house.reload()
-    assert house.observer.events[1:] == [
+    assert house.observer.events[2:] == [
         ("ready", "2"),
+        ("current", "2"),
+        ("draining", "1"),
         ("closed", "1"),
-        ("reload", "shapes", "swapped", ("load", "validate", "drain")),
+        ("reload", "shapes", "swapped", PHASES),
     ]
 
 
 def test_the_files_of_the_last_success_are_the_models_own(house: House) -> None:
-    house.reload(OTHER)
-    assert house.model.source is OTHER
-    assert house.loader.sources == [SOURCE, OTHER]
+    house.reload()
+    assert house.loader.sources == [house.source, house.other]
+    assert house.model.shelf.candidate("2").source == house.other
 
 
 def test_version_numbers_go_up_and_failures_use_none_up(house: House) -> None:
@@ -174,9 +189,9 @@ def test_a_load_that_fails_keeps_the_old_version(house: House) -> None:
     error = refused(house.reload())
     assert (error.status, error.code, error.message) == (422, "model_refused", "3 classes, not 4.")
     assert error.details == {"classes": 3}
-    assert (house.model.current.label, house.model.source) == ("1", SOURCE)
+    assert house.model.current.label == "1"
     assert house.first.closed == 0
-    assert house.observer.events[1:] == [("reload", "shapes", "load_failed", ("load",))]
+    assert house.observer.events[2:] == [("reload", "shapes", "load_failed", PHASES[:2])]
 
 
 def test_a_base_outside_of_the_root_is_403(house: House) -> None:
@@ -201,9 +216,7 @@ def test_a_detector_that_fails_its_check_is_refused_and_freed(house: House) -> N
     assert "self-check: RuntimeError" in error.message
     assert house.model.current.label == "1"
     assert (house.first.closed, broken.closed) == (0, 1)
-    assert house.observer.events[1:] == [
-        ("reload", "shapes", "validation_failed", ("load", "validate"))
-    ]
+    assert house.observer.events[2:] == [("reload", "shapes", "validation_failed", PHASES[:3])]
 
 
 def _nan_scores(found: Instances) -> None:
@@ -237,77 +250,25 @@ def test_after_a_failure_the_next_reload_is_free_to_go(house: House) -> None:
     assert house.reload().state == "succeeded"
 
 
-def test_a_check_takes_a_detector_that_finds_nothing() -> None:
-    detector = FakeDetector()
-    detector.answers = lambda answers: [found[:0] for found in answers]
-    check(detector)
-
-
-@pytest.mark.parametrize(
-    "prediction",
-    [
-        Prediction(proposals=Instances((64, 64), proposal_boxes=Boxes(torch.zeros(0, 4)))),
-        Prediction(sem_seg=torch.zeros(64, 64, dtype=torch.int16)),
-        Prediction(panoptic_seg=(torch.zeros(64, 64, dtype=torch.int32), [])),
-        Prediction(),
-    ],
-    ids=["proposals", "sem_seg", "panoptic_seg", "nothing"],
-)
-def test_a_check_takes_a_detector_without_instances(prediction: Prediction) -> None:
-    detector = FakeDetector()
-    detector.predicts = lambda _: prediction
-    check(detector)
-
-
-@pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_a_check_refuses_proposals_that_are_not_finite(number: float) -> None:
-    detector = FakeDetector()
-    boxes = Boxes(torch.full((1, 4), number))
-    proposals = Instances((64, 64), proposal_boxes=boxes, objectness_logits=torch.zeros(1))
-    detector.predicts = lambda _: Prediction(proposals=proposals)
-    with pytest.raises(ModelError, match="not finite"):
-        check(detector)
-
-
-@pytest.mark.parametrize("takes", [True, False])
-def test_a_check_gives_proposals_to_a_model_that_takes_them(takes: bool) -> None:
-    detector = FakeDetector(takes_proposals=takes)
-    check(detector)
-    [(views, proposals)] = detector.given
-    assert views is None
-    assert (proposals is not None) == takes
-    if proposals is not None:
-        assert proposals.tolist() == [[0, 0, 64, 64]]
-
-
-def test_a_check_refuses_a_detector_that_answers_nothing_at_all() -> None:
-    detector = FakeDetector()
-    detector.answers = lambda answers: []
-    with pytest.raises(ModelError, match="self-check"):
-        check(detector)
-
-
 # --- concurrency, drain, jobs -----------------------------------------------------------------------
 
 
 def test_a_second_reload_of_a_model_meanwhile_is_a_conflict(house: House) -> None:
     house.loader.go.clear()
-    job = house.repository.start_reload(house.model, lambda _: OTHER)
-    assert house.model.reloading.locked()
+    job = house.start()
+    assert house.model.changing.locked()
     with pytest.raises(Conflict) as caught:
-        house.repository.start_reload(house.model, lambda _: OTHER)
+        house.start()
     assert caught.value.code == "reload_running"
     house.loader.go.set()
     assert job.finished.wait(PATIENCE_S)
-    assert not house.model.reloading.locked()
+    assert not house.model.changing.locked()
 
 
 def test_models_reload_independently_of_each_other(house: House) -> None:
-    second = house.repository.add("second", SOURCE)
+    second = house.repository.add("second", house.source)
     house.loader.go.clear()
-    jobs = [
-        house.repository.start_reload(model, lambda _: OTHER) for model in (house.model, second)
-    ]
+    jobs = [house.start(model) for model in (house.model, second)]
     house.loader.go.set()
     assert all(job.finished.wait(PATIENCE_S) for job in jobs)
     assert {job.state for job in jobs} == {"succeeded"}
@@ -316,8 +277,8 @@ def test_models_reload_independently_of_each_other(house: House) -> None:
 def test_who_hears_that_a_reload_is_done_may_begin_the_next(house: House) -> None:
     seen: list[tuple[str, bool]] = []
     house.loader.go.clear()
-    job = house.repository.start_reload(house.model, lambda _: OTHER)
-    house.observer.done = lambda: seen.append((job.state, house.model.reloading.locked()))
+    job = house.start()
+    house.observer.done = lambda: seen.append((job.state, house.model.changing.locked()))
     house.loader.go.set()
     assert job.finished.wait(PATIENCE_S)
     assert seen == [("running", False)]
@@ -334,7 +295,7 @@ def test_the_old_version_is_closed_only_when_its_last_request_has_ended(house: H
         return wait_unused(timeout)
 
     old.wait_unused = waiting  # type: ignore[method-assign]  # tells when the drain begins
-    job = house.repository.start_reload(house.model, lambda _: OTHER)
+    job = house.start()
     assert ready.wait(PATIENCE_S)
     assert (job.phase, job.version, house.first.closed) == ("drain", "2", 0)
     lease.end()
@@ -345,7 +306,7 @@ def test_the_old_version_is_closed_only_when_its_last_request_has_ended(house: H
 def test_a_drain_that_takes_too_long_warns_and_frees_the_version_when_it_can(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repository_module, "DRAIN_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(swap, "DRAIN_TIMEOUT_S", 0.01)
     lease = RequestLease()
     lease.bind(house.model.current)
     job = house.reload()
@@ -365,12 +326,12 @@ def test_a_reload_while_the_server_stops_fails_as_unavailable(house: House) -> N
 
 def test_a_job_is_found_by_its_id(house: House) -> None:
     job = house.reload()
-    assert house.repository.job(job.id) is job
+    assert house.repository.jobs.get(job.id) is job
 
 
 def test_an_unknown_job_is_404(house: House) -> None:
     with pytest.raises(NotFound) as caught:
-        house.repository.job("nope")
+        house.repository.jobs.get("nope")
     assert caught.value.code == "unknown_reload"
 
 
@@ -378,5 +339,5 @@ def test_only_the_last_jobs_are_kept(house: House) -> None:
     house.loader.error = ModelError("No.")
     jobs = [house.reload() for _ in range(KEPT_JOBS + 1)]
     with pytest.raises(NotFound):
-        house.repository.job(jobs[0].id)
-    assert house.repository.job(jobs[1].id) is jobs[1]
+        house.repository.jobs.get(jobs[0].id)
+    assert house.repository.jobs.get(jobs[1].id) is jobs[1]

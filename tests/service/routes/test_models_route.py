@@ -7,6 +7,7 @@ import pytest
 from fake_detector import FakeDetector
 from fake_server import Serve
 
+from service.encoding.palette import class_color, hex_color
 from service.inference.detector import Views
 from service.schemas.answers import ErrorAnswer, ModelAnswer, ModelsAnswer
 
@@ -29,7 +30,10 @@ async def test_a_model_tells_its_classes_thresholds_sizes_and_weights(serve: Ser
     ]  # fmt: skip
     assert len({kind.color for kind in model.classes}) == 4
     assert model.class_names_source == "labels.txt"
-    assert model.thresholds.model_dump() == {"score": 0.05, "nms": 0.5, "max_detections": 100}
+    assert model.thresholds.model_dump() == {
+        "score": 0.05, "nms": 0.5, "max_detections": 100,
+        "default_score": 0.05, "default_max_detections": 100,
+    }  # fmt: skip
     assert model.input.model_dump() == {"format": "BGR", "min_size": 64, "max_size": 128}
     assert model.weights.model_dump() == {"file": "model_final.pth", "sha256": f"{1:064x}"}
     assert model.load_report == {"missing": []}
@@ -56,7 +60,7 @@ async def test_a_reload_is_seen_and_then_the_new_version(serve: Serve) -> None:
     job_id = (await served.client.post("/reload", json={"wait": False})).json()["id"]
     assert (await served.client.get("/models/shapes")).json()["state"] == "reloading"
     served.loader.go.set()
-    job = served.runtime.repository.job(job_id)
+    job = served.runtime.repository.jobs.get(job_id)
     assert await asyncio.to_thread(job.finished.wait, 20)
     model = (await served.client.get("/models/shapes")).json()
     assert (model["state"], model["version"]) == ("ready", "2")
@@ -96,3 +100,35 @@ async def test_a_model_without_tta_says_null(serve: Serve) -> None:
     assert model["tta"] is None
     assert not model["takes_proposals"]
     assert model["stuff_classes"] == model["keypoint_names"] == model["keypoint_skeleton"] == []
+
+
+async def test_a_model_tells_what_its_owner_set(serve: Serve) -> None:
+    detector = FakeDetector(
+        class_colors=((255, 136, 0), None),
+        default_score_threshold=0.5,
+        default_max_detections=50,
+        about="finds shapes",
+    )
+    response = await serve(detector).client.get("/models/shapes")
+    model = ModelAnswer.model_validate(response.json())
+    colors = [kind.color for kind in model.classes]
+    assert colors == ["#ff8800", *(hex_color(class_color(i)) for i in (1, 2, 3))]
+    assert (model.thresholds.default_score, model.thresholds.score) == (0.5, 0.05)
+    assert model.thresholds.default_max_detections == 50
+    assert model.description == "finds shapes"
+
+
+async def test_the_classes_of_a_semantic_model_have_their_colours_in_both_lists(
+    serve: Serve,
+) -> None:
+    detector = FakeDetector(
+        task="semantic_segmentation",
+        outputs=("sem_seg",),
+        class_names=("sky", "road"),
+        stuff_class_names=("sky", "road"),
+        class_colors=(None, (1, 2, 3)),
+    )
+    response = await serve(detector).client.get("/models/shapes")
+    model = ModelAnswer.model_validate(response.json())
+    assert model.classes == model.stuff_classes
+    assert model.classes[1].color == "#010203"

@@ -527,7 +527,7 @@ async def test_images_of_a_request_are_answered_by_one_version_across_a_reload(
     old.go.set()
     response = await running
     answer_of(response)
-    job = served.runtime.repository.job(begun.json()["id"])
+    job = served.runtime.repository.jobs.get(begun.json()["id"])
     assert await asyncio.to_thread(job.finished.wait, 20)
     assert {number_of(p) for p in response.json()["predictions"]} == {1}
     assert number_of((await post(served, 4)).json()["predictions"][0]) == 2
