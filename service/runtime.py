@@ -19,10 +19,10 @@ from service.inference.work import draining, server_failed
 from service.metrics import Metrics
 from service.plugins import import_plugins
 from service.repository.folder import RepositoryFolder
+from service.repository.house import House
 from service.repository.repository import Repository
 from service.repository.source import Loader, ModelSource
 from service.repository.staging import remove_stale_uploads
-from service.repository.swap import House
 from service.repository.watch import Watch
 from service.security import AdminGuard, InferenceGuard
 from service.settings import PRETRAINED, Settings

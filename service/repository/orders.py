@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,10 +12,33 @@ from service.repository.gate import GateRun
 from service.repository.model_settings import Gate
 from service.repository.names import check_name
 from service.repository.preflight import Strategy
+from service.repository.record import ModelRecord
 from service.repository.served import ServedModel
 from service.repository.shelf import Candidate, Change, FileShelf, FolderShelf
 from service.repository.source import ModelSource
-from service.repository.swap import Order
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done with a version.
+
+    Attributes:
+        candidate: the version.
+        make_current: it shall answer requests that name none; else it is loaded beside the others.
+        dry_run: go as far as the swap, and then let the version go again.
+        strategy: "in_place" frees the current version before the new one is loaded; requests wait.
+        gate: a validation set to pass.
+        allow_class_changes: class ids may change their meaning.
+        change: of the record; None records nothing.
+    """
+
+    candidate: Candidate
+    make_current: bool = True
+    dry_run: bool = False
+    strategy: Strategy = "side_by_side"
+    gate: GateRun | None = None
+    allow_class_changes: bool = False
+    change: Callable[[ModelRecord], ModelRecord] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from models.errors import ModelError
 from service.errors import ApiError, Conflict, NotFound, Unavailable, Unprocessable
@@ -13,13 +15,16 @@ from service.inference.threads import use_cores
 from service.repository.adding import sweep
 from service.repository.changing import remove_version
 from service.repository.folder import RepositoryFolder
+from service.repository.house import House
 from service.repository.jobs import Action, Jobs, ReloadJob
+from service.repository.orders import Order
 from service.repository.record import ModelRecord, record_lock
 from service.repository.refusal import refusal
+from service.repository.retiring import Retiring
 from service.repository.served import ServedModel
 from service.repository.shelf import FileShelf, FolderShelf
 from service.repository.source import ModelSource
-from service.repository.swap import House, Order, Swap
+from service.repository.swap import Swap
 from service.repository.traffic_file import read_traffic, write_traffic
 from service.repository.version import VersionState
 
@@ -145,6 +150,12 @@ class Repository:
             order = Order(
                 shelf.candidate(label), change=lambda record: record.promoted(label, "start")
             )
+            if not os.access(shelf.folder.path, os.W_OK):
+                logger.warning(
+                    "%s: the folder is read-only, so it is not recorded that %s is current",
+                    model.name, label,
+                )  # fmt: skip
+                order = replace(order, change=None)
             self._start_up(model, order)
             return
         self._open_recorded(model, record)
@@ -254,8 +265,7 @@ class Repository:
                     "version_in_use",
                     f"Version {version.label} has an alias; remove that, or point it elsewhere.",
                 )
-            order = Order(model.shelf.candidate(version.label))
-            return Swap(model, order, ReloadJob(model.name), self._house).unload(version)
+            return Retiring(model, ReloadJob(model.name), self._house).unload(version)
         finally:
             model.changing.release()
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from models import zoo
 from models.zoo import ZooModel
-from service.errors import Conflict, NotFound, Unprocessable
+from service.errors import NotFound, Unprocessable
 from service.inference.detector import Detector
 from service.repository.folder import ModelFolder, VersionFolder
 from service.repository.manifest import Manifest
@@ -225,11 +225,11 @@ def check_digest(candidate: Candidate, detector: Detector) -> None:
     """Whether the weights that were loaded are those that were asked for.
 
     Raises:
-        Conflict: ``file_changed``.
+        Unprocessable: ``file_changed``.
     """
     found = detector.description.weights_sha256
     if candidate.sha256 is not None and found != candidate.sha256:
-        raise Conflict(
+        raise Unprocessable(
             "file_changed",
             f"The weights of version {candidate.label} are no longer the same file (SHA-256 "
             f"{found[:12]}..., it was {candidate.sha256[:12]}...). Keep versions in a model "

@@ -7,106 +7,27 @@ record on disk and one reference in memory, in that order.
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 from models.errors import ModelError
 from service.errors import ApiError, Unavailable
 from service.inference.detector import Detector
-from service.inference.scheduler import Scheduler
 from service.inference.warm_up import MOST_SHAPES, warm_up
+from service.repository import retiring
 from service.repository.classes import check_classes
-from service.repository.free_memory import FreeMemory
-from service.repository.gate import GateRun
+from service.repository.house import House
 from service.repository.jobs import ReloadJob
-from service.repository.parking import park, unpark, weights_bytes
-from service.repository.preflight import Strategy, check_memory, needed_memory
-from service.repository.record import ModelRecord
+from service.repository.orders import Order
+from service.repository.parking import unpark, weights_bytes
+from service.repository.preflight import check_memory, needed_memory
 from service.repository.refusal import refusal
 from service.repository.self_check import self_check
 from service.repository.served import ServedModel
 from service.repository.shelf import Candidate, FileShelf, check_digest
-from service.repository.source import Loader
 from service.repository.version import ModelVersion, VersionState
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
-
-DRAIN_TIMEOUT_S = 120.0
-
-
-class VersionObserver(Protocol):
-    """What wants to know of versions: the metrics."""
-
-    def version_ready(self, version: ModelVersion) -> None:
-        """``version`` can answer."""
-
-    def version_current(self, version: ModelVersion) -> None:
-        """``version`` answers requests that name none, from now on."""
-
-    def version_draining(self, version: ModelVersion) -> None:
-        """``version`` takes no new requests."""
-
-    def version_closed(self, version: ModelVersion) -> None:
-        """``version`` is gone."""
-
-    def reload_done(self, model: str, outcome: str, phases: dict[str, float]) -> None:
-        """A reload ended."""
-
-
-@dataclass(frozen=True)
-class House:
-    """What every swap works with.
-
-    Attributes:
-        scheduler: runs what needs the device, between the batches of traffic.
-        load: makes a detector out of files.
-        observer: is told of versions.
-        device: where models run, such as "cpu" or "cuda:0".
-        max_batch_pixels: padded pixels of a batch of several, at most; None without a bound.
-        keep_previous: whether the previous version stays in host memory.
-        free_memory: reads what is free now.
-        tidied: gives memory back to the system that the process no longer uses.
-    """
-
-    scheduler: Scheduler
-    load: Loader
-    observer: VersionObserver
-    device: str = "cpu"
-    max_batch_pixels: int | None = None
-    keep_previous: bool = False
-    free_memory: Callable[[str], FreeMemory] = FreeMemory.read
-    tidied: Callable[[], object] = lambda: None
-
-    def call(self, function: Callable[[], T], /) -> T:
-        """Run ``function`` on the model's thread and wait for it."""
-        return self.scheduler.call(function).result()
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be done with a version.
-
-    Attributes:
-        candidate: the version.
-        make_current: it shall answer requests that name none; else it is loaded beside the others.
-        dry_run: go as far as the swap, and then let the version go again.
-        strategy: "in_place" frees the current version before the new one is loaded; requests wait.
-        gate: a validation set to pass.
-        allow_class_changes: class ids may change their meaning.
-        change: of the record; None records nothing.
-    """
-
-    candidate: Candidate
-    make_current: bool = True
-    dry_run: bool = False
-    strategy: Strategy = "side_by_side"
-    gate: GateRun | None = None
-    allow_class_changes: bool = False
-    change: Callable[[ModelRecord], ModelRecord] | None = None
 
 
 class Swap:
@@ -118,6 +39,7 @@ class Swap:
         self._job = job
         self._house = house
         self._label = order.candidate.label
+        self._retiring = retiring.Retiring(model, job, house)
         current = model.current if model.serves else None
         # A retired one is what a failed swap in place has left: it neither answers nor holds memory.
         self._old = current if current is not None and not current.retired else None
@@ -292,8 +214,8 @@ class Swap:
                 self._switch(version)
         except Exception:
             if not (model.serves and model.current is version):
-                self._drain(version, None)
-                self._dispose(version, keep=parked)
+                self._retiring.drain(version, None)
+                self._retiring.dispose(version, keep=parked)
             raise
 
     def _add(self, version: ModelVersion) -> None:
@@ -329,93 +251,13 @@ class Swap:
             old = self._old
             if old is not None and old is not version and not old.retired:
                 with job.during("drain"):
-                    self._retire(old)
+                    self._retiring.retire(old)
         except Exception as error:  # the swap is recorded: what is left over cannot undo it
             job.warning = (
                 f"Version {version.label} is current, but what it has replaced could not be freed: "
                 f"{refusal(error).message}"
             )
             logger.error(job.warning)
-
-    def _retire(self, version: ModelVersion) -> None:
-        """Let go of a version that is no longer current, unless an alias still points to it."""
-        if self._model.is_needed(version.label):
-            self._barrier()
-            return
-        if self._drain(version, DRAIN_TIMEOUT_S):
-            self._job.freed_bytes = self._dispose(version, keep=self._house.keep_previous)
-            return
-        self._job.warning = (
-            f"Version {version.label} still had requests after {DRAIN_TIMEOUT_S:.0f} s; its memory "
-            "is freed when they end."
-        )
-        logger.warning(self._job.warning)
-        threading.Thread(
-            target=self._dispose_later, args=(version,), name="drain", daemon=True
-        ).start()
-
-    def unload(self, version: ModelVersion) -> int:
-        """Drain and close a version that is not current; how many bytes it held."""
-        self._drain(version, None)
-        return self._dispose(version, keep=False)
-
-    def _barrier(self) -> None:
-        """Whatever was taken from the queue before the swap is bound by the time this returns; what
-        is bound later is bound to the new version."""
-        self._house.call(lambda: None)
-
-    def _drain(self, version: ModelVersion, timeout: float | None) -> bool:
-        """Wait for the end of all requests of ``version``; False when ``timeout`` seconds were too few."""
-        self._barrier()
-        model = self._model
-        model.versions.pop(version.label, None)
-        model.mark(version.label, VersionState.DRAINING)
-        self._house.observer.version_draining(version)
-        version.retire()
-        shadow = model.shadow  # of which none can begin any more: it would need a lease
-        if shadow is not None and shadow.candidate is version:
-            shadow.close()
-        return version.wait_unused(timeout)
-
-    def _dispose_later(self, version: ModelVersion) -> None:
-        version.wait_unused(None)
-        self._dispose(version, keep=False)
-
-    def _dispose(self, version: ModelVersion, *, keep: bool) -> int:
-        """Close a version that nobody uses, or park it in the place of the one that was parked; how
-        many bytes of the device that gave back."""
-        model, house = self._model, self._house
-        if keep and (parked := self._park(version)) is not None:
-            freed = parked
-            gone, model.parked = model.parked, version
-        else:
-            freed, gone = 0, version
-        if gone is not None:
-            self._mark_gone(gone.label)
-            freed += house.call(gone.detector.close)
-        if gone is not version:
-            self._mark_gone(version.label, "kept in host memory")
-        house.tidied()
-        house.observer.version_closed(version)
-        return freed
-
-    def _mark_gone(self, label: str, reason: str | None = None) -> None:
-        """A version is off the device, unless it has been loaded again since it began to drain."""
-        status = self._model.statuses.get(label)
-        if status is None or status.state in (VersionState.DRAINING, VersionState.AVAILABLE):
-            self._model.mark(label, VersionState.AVAILABLE, reason)
-
-    def _park(self, version: ModelVersion) -> int | None:
-        """How many bytes of the device that gave back; None when there is no memory for it."""
-        try:
-            return park(version.detector, call=self._house.call)
-        except Exception as error:
-            self._job.warning = (
-                f"Version {version.label} could not be kept in host memory; a rollback will read its "
-                "files."
-            )
-            logger.warning("%s %s", self._job.warning, type(error).__name__)
-            return None
 
     # --- one after the other ----------------------------------------------------------------------
 
@@ -435,17 +277,17 @@ class Swap:
                 self._order.gate.measure(old, call=self._house.call, known=model.gate_figures)
         with self._house.scheduler.hold(model.name):
             with job.during("drain"):
-                if not self._drain(old, DRAIN_TIMEOUT_S):
+                if not self._retiring.drain(old, retiring.DRAIN_TIMEOUT_S):
                     old.revive()
                     self._add(old)
                     raise Unavailable(
                         "drain_timeout",
-                        f"Version {old.label} still had requests after {DRAIN_TIMEOUT_S:.0f} s; "
+                        f"Version {old.label} still had requests after {retiring.DRAIN_TIMEOUT_S:.0f} s; "
                         "nothing was changed. Try again.",
                     )
             try:
                 with job.during("drain"):
-                    job.freed_bytes = self._dispose(old, keep=False)
+                    job.freed_bytes = self._retiring.dispose(old, keep=False)
                 self._take_up(self._prepare(check_room=False))
             except Exception as error:
                 self._restore(back, refused=error)

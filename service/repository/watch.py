@@ -19,12 +19,11 @@ from service.errors import ApiError, Conflict
 from service.repository.folder import ModelFolder
 from service.repository.manifest import MANIFEST, file_names
 from service.repository.names import natural_key
-from service.repository.orders import Wanted, promotion
+from service.repository.orders import Order, Wanted, promotion
 from service.repository.record import ModelRecord
 from service.repository.refusal import refusal
 from service.repository.repository import Repository
 from service.repository.shelf import FolderShelf
-from service.repository.swap import Order
 from service.repository.version import VersionState
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,8 @@ from starlette.responses import Response
 from service.audit import AdminCall
 from service.errors import ApiError, Unprocessable
 from service.repository.jobs import Action, ReloadJob
-from service.repository.orders import Wanted
+from service.repository.orders import Order, Wanted
 from service.repository.served import ServedModel
-from service.repository.swap import Order
 from service.runtime import Runtime
 from service.schemas.reload import LoadRequest, RollbackRequest
 from service.uploads import UploadLimits, parse_json, read_body

@@ -10,11 +10,10 @@ from starlette.responses import Response
 
 from service.audit import admin_call
 from service.errors import Unprocessable
-from service.repository.orders import files, going_back, promotion
+from service.repository.orders import Order, files, going_back, promotion
 from service.repository.served import ServedModel
 from service.repository.shelf import FileShelf
 from service.repository.source import ModelSource
-from service.repository.swap import Order
 from service.routes import answer_docs, body_docs, error_docs, runtime_of
 from service.routes.jobs import as_wanted, job_answer, read_wanted, run_job
 from service.runtime import Runtime
@@ -38,6 +37,8 @@ REFUSALS = (
     (422, "gate_failed", "The new version did not pass the gate: segm AP is 41.20; at least 60."),
     (422, "not_enough_memory", "There is no memory for this version beside the current one."),
     (503, "draining", "The server is shutting down. Try another replica."),
+    (503, "drain_timeout", "Version 1 still had requests after 120 s; nothing was changed."),
+    (503, "model_unavailable", "Version 2 was refused, and version 1 could not be loaded again."),
     (
         507,
         "state_not_written",

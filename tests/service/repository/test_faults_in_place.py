@@ -21,7 +21,7 @@ from reload_faults import (
     until,
 )
 
-from service.repository import swap
+from service.repository import retiring
 
 pytestmark = pytest.mark.anyio
 
@@ -174,7 +174,7 @@ async def test_a_dry_run_leaves_the_current_version_alone(serve: Serve, tmp_path
 async def test_an_old_version_that_does_not_end_its_requests_goes_on(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swap, "DRAIN_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(retiring, "DRAIN_TIMEOUT_S", 0.01)
     served = serve_versions(serve, tmp_path, "1", "2")
     current = model_of(served).current
     assert current.acquire()  # as a request that takes its time

@@ -79,8 +79,7 @@ async def test_a_file_that_is_replaced_while_it_is_loaded(
         os.replace(tmp_path / "other", weights)
 
     setattr(served.loader, moment, replace)
-    status = 409 if moment == "before" else 422  # what was loaded is another, or what lies there
-    await refused(served, status, "file_changed", version="2")
+    await refused(served, 422, "file_changed", version="2")
     state, reason = await state_of(served, "2")
     assert state == "failed"
     assert "model_final.pth" in reason or "no longer the same file" in reason

@@ -10,12 +10,11 @@ from fake_repository import make_version
 from service.errors import Conflict, Forbidden, NotFound, Unprocessable
 from service.repository.folder import RepositoryFolder
 from service.repository.model_settings import Gate
-from service.repository.orders import Wanted, files, going_back, loading, promotion
+from service.repository.orders import Order, Wanted, files, going_back, loading, promotion
 from service.repository.record import ModelRecord
 from service.repository.served import ServedModel
 from service.repository.shelf import FileShelf, FolderShelf
 from service.repository.source import ModelSource
-from service.repository.swap import Order
 from service.repository.version import ModelVersion
 
 GATE = "gate: {dataset: ../set.json, images: ../pictures, min_ap: 60}"

@@ -14,7 +14,8 @@ from models.structures import Boxes, Instances
 from service.errors import ApiError, Conflict, NotFound, Unavailable
 from service.inference.scheduler import Scheduler
 from service.metrics import Metrics
-from service.repository import swap
+from service.repository import retiring
+from service.repository.house import House as SwapHouse
 from service.repository.jobs import KEPT_JOBS, ReloadJob
 from service.repository.orders import Wanted, files
 from service.repository.repository import Repository
@@ -66,7 +67,7 @@ class House:
         )  # fmt: skip
         self.loader = FakeLoader()
         self.observer = Observer()
-        self.house = swap.House(scheduler=self.scheduler, load=self.loader, observer=self.observer)
+        self.house = SwapHouse(scheduler=self.scheduler, load=self.loader, observer=self.observer)
         self.repository = Repository(self.house)
         self.model: ServedModel = self.repository.add("shapes", self.source)
         self.first = self.loader.loaded[0]
@@ -306,7 +307,7 @@ def test_the_old_version_is_closed_only_when_its_last_request_has_ended(house: H
 def test_a_drain_that_takes_too_long_warns_and_frees_the_version_when_it_can(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swap, "DRAIN_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(retiring, "DRAIN_TIMEOUT_S", 0.01)
     lease = RequestLease()
     lease.bind(house.model.current)
     job = house.reload()

@@ -167,7 +167,7 @@ def test_weights_that_were_replaced_for_the_load_alone_are_refused(tmp_path: Pat
     candidate.source.weights.write_text("7")
     detector = FolderLoader()(candidate.source)
     candidate.source.weights.write_text("1")
-    with pytest.raises(Conflict) as caught:
+    with pytest.raises(Unprocessable) as caught:
         check_after(detector)
     assert caught.value.code == "file_changed"
     check_after(FolderLoader()(candidate.source))
@@ -240,7 +240,7 @@ def test_a_rollback_to_files_that_were_overwritten_is_refused(tmp_path: Path) ->
     weights.write_text("2")
     again = shelf.candidate("1")
     check_after = shelf.check_before(again, nothing)
-    with pytest.raises(Conflict) as caught:
+    with pytest.raises(Unprocessable) as caught:
         check_after(loader(again.source))
     assert caught.value.code == "file_changed"
     assert "keep_previous=memory" in caught.value.message

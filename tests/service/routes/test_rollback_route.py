@@ -252,11 +252,11 @@ async def test_without_a_repository_it_goes_back_to_the_files_that_were_loaded(
     assert answered_by(await predict(on_files)) == ("2", 8)
 
 
-async def test_files_that_were_overwritten_meanwhile_are_409_and_the_current_version_serves_on(
+async def test_files_that_were_overwritten_meanwhile_are_422_and_the_current_version_serves_on(
     on_files: Served,
 ) -> None:
     (on_files.root / "a.pth").write_text("9")
-    error = error_of(await post(on_files, URL), 409)
+    error = error_of(await post(on_files, URL), 422)
     assert (error.code, error.details["serving_version"]) == ("file_changed", "2")
     await until(lambda: detector_of(on_files, 9).closed)
     assert answered_by(await predict(on_files)) == ("2", 8)

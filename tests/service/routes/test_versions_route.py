@@ -23,7 +23,7 @@ from http_checks import (
     version_at,
 )
 
-from service.repository import swap
+from service.repository import retiring
 from service.repository.folder import RepositoryFolder
 from service.repository.manifest import Manifest
 from service.repository.version import ModelVersion, RequestLease
@@ -337,7 +337,7 @@ async def test_without_a_repository_nothing_is_removed(serve: Serve) -> None:
 async def test_a_version_that_comes_back_while_it_drains_is_not_closed_with_its_past(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swap, "DRAIN_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(retiring, "DRAIN_TIMEOUT_S", 0.01)
     told = threading.Event()
     metrics = served.runtime.metrics
     version_closed = metrics.version_closed
