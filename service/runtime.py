@@ -18,11 +18,11 @@ from service.inference.torch_detector import load_torch_detector
 from service.inference.work import draining, server_failed
 from service.metrics import Metrics
 from service.plugins import import_plugins
-from service.repository.folder import RepositoryFolder
+from service.repository.disk.folder import RepositoryFolder
+from service.repository.disk.staging import remove_stale_uploads
 from service.repository.house import House
 from service.repository.repository import Repository
 from service.repository.source import Loader, ModelSource
-from service.repository.staging import remove_stale_uploads
 from service.repository.watch import Watch
 from service.security import AdminGuard, InferenceGuard
 from service.settings import PRETRAINED, Settings

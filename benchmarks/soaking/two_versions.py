@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from service.repository.manifest import Manifest
+from service.repository.disk.manifest import Manifest
 from service.settings import PRETRAINED
 from soaking.run import Picture
 

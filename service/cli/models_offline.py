@@ -19,11 +19,11 @@ from service.cli.models_tables import (
     versions_table,
 )
 from service.errors import ApiError
-from service.repository.changing import promote, remove_version, rollback
-from service.repository.folder import ModelFolder, RepositoryFolder, VersionFolder
-from service.repository.manifest import file_names
-from service.repository.names import check_name
-from service.repository.record import ModelRecord, StateDamaged
+from service.repository.disk.changing import promote, remove_version, rollback
+from service.repository.disk.folder import ModelFolder, RepositoryFolder, VersionFolder
+from service.repository.disk.manifest import file_names
+from service.repository.disk.names import check_name
+from service.repository.disk.record import ModelRecord, StateDamaged
 
 REFUSED, WRONG_USE = 1, 2
 
@@ -91,7 +91,7 @@ def add(
     """Copy files into a new version, or seal the folder of one that was copied by hand."""
     from models.errors import ModelError
     from service.plugins import import_plugins, split_paths
-    from service.repository.adding import add_version, seal_version
+    from service.repository.disk.adding import add_version, seal_version
 
     def action() -> int:
         import_plugins(split_paths(plugins))

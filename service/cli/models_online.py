@@ -26,9 +26,9 @@ from service.cli.models_tables import (
     versions_table,
 )
 from service.errors import ApiError
-from service.repository.copying import copy_config, copy_pictures
-from service.repository.manifest import CONFIG, GOLDEN, LABELS, MODEL_YAML
-from service.repository.names import check_name
+from service.repository.disk.copying import copy_config, copy_pictures
+from service.repository.disk.manifest import CONFIG, GOLDEN, LABELS, MODEL_YAML
+from service.repository.disk.names import check_name
 
 POLL_S = 0.25
 

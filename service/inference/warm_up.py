@@ -27,20 +27,22 @@ from service.inference.traffic import TrafficShape
 logger = logging.getLogger(__name__)
 
 MOST_SHAPES = 8
+BUDGET_S = 1.0
+"""Traffic waits for each of these runs: on a CPU batches would take seconds, and save milliseconds."""
 DEFAULT_SIDE = 256
 """Of the picture for a model that resizes nothing and had no traffic yet."""
 
 
 @dataclass(frozen=True)
 class WarmedShape:
-    """One shape and batch size that a version ran twice.
+    """One shape and batch size that a version ran: twice for one picture, once for a batch.
 
     Attributes:
         height, width: of the picture.
         padded_size: (height, width) of the batch in the version's own preparation.
         batch: pictures in it.
         first_s, second_s: seconds of the two runs; what a first request would have cost, and what the
-            next cost.
+            next cost. None: it ran once.
     """
 
     height: int
@@ -48,7 +50,7 @@ class WarmedShape:
     padded_size: tuple[int, int]
     batch: int
     first_s: float
-    second_s: float
+    second_s: float | None
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,14 @@ class WarmUpReport:
         shapes: in the order that they ran in.
         from_traffic: whether they are those of the model's traffic; else it had none yet.
         too_large: batches that ran out of memory, as (padded height, padded width, batch).
+        left_out: batches that did not run since the budget was spent.
         recording_s: seconds in the detector's own :meth:`WarmsUp.warm_up`.
     """
 
     shapes: tuple[WarmedShape, ...]
     from_traffic: bool
     too_large: tuple[tuple[int, int, int], ...]
+    left_out: int
     recording_s: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,8 +82,9 @@ def warm_up(
     *,
     call: ModelCall,
     max_batch_pixels: int | None = None,
+    budget_s: float = BUDGET_S,
 ) -> WarmUpReport:
-    """Run ``detector`` on the shapes of traffic: one picture, and the largest batch that was seen.
+    """Run ``detector`` on the shapes of traffic: each picture alone, then the largest batches seen.
 
     A batch that runs out of memory is halved, as it would be under traffic.
 
@@ -89,6 +94,7 @@ def warm_up(
             picture of the model's own size runs.
         call: takes each run to the model's thread.
         max_batch_pixels: padded pixels that a batch of several never has.
+        budget_s: seconds of running after which no further batch is begun.
 
     Raises:
         ModelError: the model fails, or a single picture does not fit the memory.
@@ -112,11 +118,18 @@ def warm_up(
         recording_s = time.monotonic() - started
     runs = _Runs(detector, call, max_batch_pixels)
     for shape in by_size.values():
-        runs.shape(_prepare(detector, shape), shape.batch)
+        runs.alone(_prepare(detector, shape))
+    left_out = 0
+    for shape in by_size.values():
+        if shape.batch > 1 and runs.seconds > budget_s:
+            left_out += 1
+        else:
+            runs.together(_prepare(detector, shape), shape.batch)
     return WarmUpReport(
         shapes=tuple(runs.done),
         from_traffic=bool(shapes),
         too_large=tuple(runs.too_large),
+        left_out=left_out,
         recording_s=recording_s,
     )
 
@@ -130,20 +143,24 @@ class _Runs:
         self._detector = detector
         self._call = call
         self._max_batch_pixels = max_batch_pixels
+        self.seconds = 0.0
 
-    def shape(self, image: PreparedImage, largest: int) -> None:
-        """Run one picture alone, then as the largest batch that fits."""
+    def alone(self, image: PreparedImage) -> None:
+        """Run one picture, twice."""
+        self._fits(image, 1)
+
+    def together(self, image: PreparedImage, largest: int) -> None:
+        """Run the largest batch that fits, once."""
         if self._max_batch_pixels is not None:
             largest = min(largest, self._max_batch_pixels // image.padded_pixels)
-        self._twice(image, 1)
-        while largest > 1 and not self._twice(image, largest):
+        while largest > 1 and not self._fits(image, largest):
             largest //= 2
 
-    def _twice(self, image: PreparedImage, batch: int) -> bool:
-        """Whether there was memory for it."""
+    def _fits(self, image: PreparedImage, batch: int) -> bool:
+        """Run it; whether there was memory for it."""
         try:
             first_s = self._run(image, batch)
-            second_s = self._run(image, batch)
+            second_s = self._run(image, batch) if batch == 1 else None
         except ApiError:
             raise
         except Exception as error:  # whatever a model that does not work raises
@@ -167,7 +184,9 @@ class _Runs:
             self._detector.infer([image] * batch)
             return time.monotonic() - started
 
-        return self._call(timed)
+        seconds = self._call(timed)
+        self.seconds += seconds
+        return seconds
 
 
 def _prepare(detector: Detector, shape: TrafficShape) -> PreparedImage:

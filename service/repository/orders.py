@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from service.errors import Conflict, Unprocessable
+from service.repository.disk.names import check_name
+from service.repository.disk.record import ModelRecord
 from service.repository.gate import GateRun
 from service.repository.model_settings import Gate
-from service.repository.names import check_name
 from service.repository.preflight import Strategy
-from service.repository.record import ModelRecord
 from service.repository.served import ServedModel
 from service.repository.shelf import Candidate, Change, FileShelf, FolderShelf
 from service.repository.source import ModelSource

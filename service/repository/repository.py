@@ -12,20 +12,20 @@ from dataclasses import replace
 from models.errors import ModelError
 from service.errors import ApiError, Conflict, NotFound, Unavailable, Unprocessable
 from service.inference.threads import use_cores
-from service.repository.adding import sweep
-from service.repository.changing import remove_version
-from service.repository.folder import RepositoryFolder
+from service.repository.disk.adding import sweep
+from service.repository.disk.changing import remove_version
+from service.repository.disk.folder import RepositoryFolder
+from service.repository.disk.record import ModelRecord, record_lock
+from service.repository.disk.traffic_file import read_traffic, write_traffic
 from service.repository.house import House
 from service.repository.jobs import Action, Jobs, ReloadJob
 from service.repository.orders import Order
-from service.repository.record import ModelRecord, record_lock
 from service.repository.refusal import refusal
 from service.repository.retiring import Retiring
 from service.repository.served import ServedModel
 from service.repository.shelf import FileShelf, FolderShelf
 from service.repository.source import ModelSource
 from service.repository.swap import Swap
-from service.repository.traffic_file import read_traffic, write_traffic
 from service.repository.version import VersionState
 
 logger = logging.getLogger(__name__)

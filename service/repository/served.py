@@ -14,7 +14,7 @@ from service.repository.shelf import Shelf
 from service.repository.version import ModelVersion, VersionState
 
 if TYPE_CHECKING:
-    from service.repository.shadow import Shadow
+    from service.repository.shadow.shadowing import Shadow
 
 CURRENT = "current"
 

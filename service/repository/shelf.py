@@ -17,14 +17,14 @@ from models import zoo
 from models.zoo import ZooModel
 from service.errors import NotFound, Unprocessable
 from service.inference.detector import Detector
-from service.repository.folder import ModelFolder, VersionFolder
-from service.repository.manifest import Manifest
+from service.repository.disk.folder import ModelFolder, VersionFolder
+from service.repository.disk.manifest import Manifest
+from service.repository.disk.names import natural_key
+from service.repository.disk.record import ModelRecord
+from service.repository.disk.weights_file import FileStamp, check_file, check_unchanged
 from service.repository.model_settings import ModelSettings
-from service.repository.names import natural_key
-from service.repository.record import ModelRecord
 from service.repository.source import ModelSource
 from service.repository.version import ModelVersion
-from service.repository.weights_file import FileStamp, check_file, check_unchanged
 
 Progress = Callable[[int, int], None]
 Change = Callable[[ModelRecord], ModelRecord]

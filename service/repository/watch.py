@@ -16,11 +16,11 @@ from pathlib import Path
 
 from models.errors import ModelError
 from service.errors import ApiError, Conflict
-from service.repository.folder import ModelFolder
-from service.repository.manifest import MANIFEST, file_names
-from service.repository.names import natural_key
+from service.repository.disk.folder import ModelFolder
+from service.repository.disk.manifest import MANIFEST, file_names
+from service.repository.disk.names import natural_key
+from service.repository.disk.record import ModelRecord
 from service.repository.orders import Order, Wanted, promotion
-from service.repository.record import ModelRecord
 from service.repository.refusal import refusal
 from service.repository.repository import Repository
 from service.repository.shelf import FolderShelf

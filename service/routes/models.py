@@ -15,8 +15,8 @@ from starlette.responses import Response
 
 from service.encoding.palette import class_color, hex_color
 from service.errors import ApiError, NotFound
-from service.repository.folder import VersionFolder
-from service.repository.names import natural_key
+from service.repository.disk.folder import VersionFolder
+from service.repository.disk.names import natural_key
 from service.repository.parking import weights_bytes
 from service.repository.served import ServedModel
 from service.repository.shelf import FolderShelf

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from service.audit import admin_call
 from service.errors import NotFound, Unprocessable
 from service.repository.served import ServedModel
-from service.repository.shadow import Shadow
+from service.repository.shadow.shadowing import Shadow
 from service.routes import answer_docs, body_docs, error_docs, runtime_of
 from service.schemas.shadow import ShadowAnswer, ShadowRequest
 from service.uploads import UploadLimits, parse_json, read_body

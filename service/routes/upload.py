@@ -21,10 +21,10 @@ from starlette.responses import Response
 
 from service.audit import admin_call
 from service.errors import BadRequest, Forbidden, TooLarge, Unprocessable
-from service.repository.folder import RepositoryFolder
-from service.repository.manifest import FileEntry
-from service.repository.names import check_name
-from service.repository.staging import StagingFolder, check_file_name
+from service.repository.disk.folder import RepositoryFolder
+from service.repository.disk.manifest import FileEntry
+from service.repository.disk.names import check_name
+from service.repository.disk.staging import StagingFolder, check_file_name
 from service.routes import answer_docs, body_docs, error_docs, runtime_of
 from service.schemas.uploads import CompleteRequest, UploadedFile, UploadedVersion
 from service.uploads import UploadLimits, parse_json, read_body

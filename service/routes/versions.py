@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.audit import admin_call
-from service.repository.names import check_name
+from service.repository.disk.names import check_name
 from service.repository.orders import loading
 from service.routes import answer_docs, body_docs, error_docs, runtime_of
 from service.routes.jobs import as_wanted, read_wanted, run_job

@@ -24,7 +24,7 @@ SIZES = ((32, 32), (40, 64), (64, 32))
 PICTURES = [
     Picture(f"{mark}.png", picture(mark, SIZES[mark % 3]), "image/png") for mark in range(8)
 ]
-PLAN = Plan(requests=2000, swaps=50, concurrency=16, between=4, rest_every=10)
+PLAN = Plan(requests=2000, swaps=50, concurrency=12, between=4, rest_every=10)
 SMALL = Plan(requests=60, swaps=3, concurrency=4, between=4, rest_every=2)
 
 

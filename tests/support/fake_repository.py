@@ -10,7 +10,7 @@ from typing import Any
 from fake_detector import NAMES, FakeDetector, FakeLoader
 
 from models.errors import CheckpointError
-from service.repository.manifest import Manifest
+from service.repository.disk.manifest import Manifest
 from service.repository.source import ModelSource
 
 

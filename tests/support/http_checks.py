@@ -9,8 +9,8 @@ import httpx
 from fake_detector import PATIENCE_S, FakeDetector, number_of, picture
 from fake_server import Served
 
-from service.repository.folder import RepositoryFolder
-from service.repository.record import ModelRecord
+from service.repository.disk.folder import RepositoryFolder
+from service.repository.disk.record import ModelRecord
 from service.schemas.answers import ErrorAnswer, ModelAnswer, VersionAnswer
 from service.schemas.reload import ReloadAnswer
 

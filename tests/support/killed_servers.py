@@ -22,7 +22,7 @@ from fake_detector import picture
 from fake_server import Served
 from reload_faults import FaultyLoader
 
-from service.repository import atomic_file, traffic_file
+from service.repository.disk import atomic_file, traffic_file
 from service.repository.jobs import ReloadJob
 
 PHASES = ("preflight", "load", "check", "gate", "warm_up", "swap", "drain")

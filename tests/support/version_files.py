@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.repository.folder import ModelFolder, RepositoryFolder
-from service.repository.manifest import Manifest
+from service.repository.disk.folder import ModelFolder, RepositoryFolder
+from service.repository.disk.manifest import Manifest
 
 FILES = {"config.yaml": b"VERSION: 2\n", "model_final.pth": b"weights"}
 

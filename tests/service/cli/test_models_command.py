@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from version_files import repository, write_files
 
 from service.cli.main import app
-from service.repository.folder import RepositoryFolder
+from service.repository.disk.folder import RepositoryFolder
 from service.settings import PRETRAINED
 
 CONFIG, WEIGHTS = PRETRAINED / "config.yaml", PRETRAINED / "model_final.pth"

@@ -47,16 +47,16 @@ class Calls:
         return function()
 
 
-def test_each_shape_runs_alone_and_as_its_largest_batch_twice_in_calls_of_their_own() -> None:
+def test_each_shape_runs_alone_twice_and_then_as_its_largest_batch_in_calls_of_their_own() -> None:
     detector, calls = Watched(), Calls()
     report = warm_up(detector, [shape(64, 96, batch=4), shape(32, 32)], call=calls)
-    assert detector.ran == [(64, 96, 1)] * 2 + [(64, 96, 4)] * 2 + [(32, 32, 1)] * 2
-    assert calls.number == 6
+    assert detector.ran == [(64, 96, 1)] * 2 + [(32, 32, 1)] * 2 + [(64, 96, 4)]
+    assert calls.number == 5
     assert report.from_traffic
     assert [(s.height, s.width, s.padded_size, s.batch) for s in report.shapes] == [
         (64, 96, (64, 96), 1),
-        (64, 96, (64, 96), 4),
         (32, 32, (32, 32), 1),
+        (64, 96, (64, 96), 4),
     ]
 
 
@@ -100,9 +100,9 @@ def test_a_batch_without_memory_is_halved() -> None:
     detector = Watched()
     detector.fits = 3
     report = warm_up(detector, [shape(32, 32, batch=12), shape(64, 64, batch=2)], call=at_once)
-    assert [ran[2] for ran in detector.ran] == [1, 1, 12, 6, 3, 3, 1, 1, 2, 2]
+    assert [ran[2] for ran in detector.ran] == [1, 1, 1, 1, 12, 6, 3, 2]
     assert report.too_large == ((32, 32, 12), (32, 32, 6))
-    assert [(s.height, s.batch) for s in report.shapes] == [(32, 1), (32, 3), (64, 1), (64, 2)]
+    assert [(s.height, s.batch) for s in report.shapes] == [(32, 1), (64, 1), (32, 3), (64, 2)]
 
 
 def test_a_single_picture_without_memory_is_refused_with_what_to_do() -> None:
@@ -116,7 +116,16 @@ def test_a_single_picture_without_memory_is_refused_with_what_to_do() -> None:
 def test_a_batch_is_not_larger_than_pixels_allow() -> None:
     detector = Watched()
     warm_up(detector, [shape(32, 32, batch=12)], call=at_once, max_batch_pixels=32 * 32 * 5)
-    assert [ran[2] for ran in detector.ran] == [1, 1, 5, 5]
+    assert [ran[2] for ran in detector.ran] == [1, 1, 5]
+
+
+def test_once_the_budget_is_spent_no_further_batch_is_begun() -> None:
+    detector = Watched()
+    shapes = [shape(32, 32, batch=3), shape(64, 64, batch=2), shape(96, 96)]
+    report = warm_up(detector, shapes, call=at_once, budget_s=0.0)
+    assert [ran[2] for ran in detector.ran] == [1] * 6
+    assert report.left_out == 2
+    assert [s.second_s is not None for s in report.shapes] == [True] * 3
 
 
 def test_a_model_that_fails_is_refused() -> None:
@@ -194,7 +203,7 @@ def test_the_shapes_of_traffic_reach_the_embedded_model() -> None:
     traffic.add([prepared] * 2)
     seen = Backbone(detector)
     report = warm_up(detector, traffic.most_common(8), call=at_once)
-    assert seen.shapes == [(n, 3, *prepared.padded_size) for n in (1, 1, 2, 2)]
+    assert seen.shapes == [(n, 3, *prepared.padded_size) for n in (1, 1, 2)]
     assert [s.padded_size for s in report.shapes] == [prepared.padded_size] * 2
 
 

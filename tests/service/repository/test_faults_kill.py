@@ -14,7 +14,7 @@ from fake_server import Serve
 from killed_servers import POINTS
 from reload_faults import FaultyLoader, answerer, model_of, state_of, swapped
 
-from service.repository.record import change_record, read_record
+from service.repository.disk.record import change_record, read_record
 
 pytestmark = pytest.mark.anyio
 

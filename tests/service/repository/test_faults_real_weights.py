@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from service.app import create_app
-from service.repository.manifest import Manifest
+from service.repository.disk.manifest import Manifest
 from service.runtime import Runtime
 from service.settings import PRETRAINED, Settings
 

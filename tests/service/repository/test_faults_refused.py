@@ -16,7 +16,7 @@ from fake_server import Serve
 from reload_faults import FaultyLoader, refused, serve_versions, state_of, swapped
 
 from models.structures import Instances
-from service.repository.manifest import Manifest
+from service.repository.disk.manifest import Manifest
 
 pytestmark = pytest.mark.anyio
 

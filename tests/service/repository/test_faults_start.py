@@ -12,8 +12,8 @@ from reload_faults import FaultyLoader, answerer, model_of, serve_versions, stat
 from typer.testing import CliRunner
 
 from service.cli.main import app
-from service.repository.manifest import Manifest
-from service.repository.record import read_record
+from service.repository.disk.manifest import Manifest
+from service.repository.disk.record import read_record
 from service.settings import Settings
 
 pytestmark = pytest.mark.anyio

@@ -8,10 +8,10 @@ from fake_detector import FakeDetector
 from fake_repository import make_version
 
 from service.errors import Conflict, Forbidden, NotFound, Unprocessable
-from service.repository.folder import RepositoryFolder
+from service.repository.disk.folder import RepositoryFolder
+from service.repository.disk.record import ModelRecord
 from service.repository.model_settings import Gate
 from service.repository.orders import Order, Wanted, files, going_back, loading, promotion
-from service.repository.record import ModelRecord
 from service.repository.served import ServedModel
 from service.repository.shelf import FileShelf, FolderShelf
 from service.repository.source import ModelSource

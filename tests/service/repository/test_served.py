@@ -7,7 +7,7 @@ from fake_detector import FakeDetector
 from fake_repository import make_version
 
 from service.errors import Conflict, NotFound, Unavailable
-from service.repository.folder import RepositoryFolder
+from service.repository.disk.folder import RepositoryFolder
 from service.repository.served import ServedModel
 from service.repository.shelf import FolderShelf
 from service.repository.version import ModelVersion, VersionState

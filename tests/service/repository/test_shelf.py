@@ -8,8 +8,8 @@ from fake_repository import FolderLoader, make_version
 
 from models.errors import ModelError
 from service.errors import ApiError, Conflict, NotFound, Unprocessable
-from service.repository.folder import RepositoryFolder
-from service.repository.manifest import Manifest
+from service.repository.disk.folder import RepositoryFolder
+from service.repository.disk.manifest import Manifest
 from service.repository.shelf import FileShelf, FolderShelf
 from service.repository.source import ModelSource
 from service.repository.version import ModelVersion

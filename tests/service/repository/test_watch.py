@@ -13,11 +13,11 @@ from fake_detector import NAMES, PATIENCE_S
 from fake_repository import FolderLoader, make_version
 from fake_server import Served
 
-from service.repository import atomic_file
-from service.repository.changing import promote, remove_version, rollback
-from service.repository.folder import RepositoryFolder
-from service.repository.manifest import Manifest
-from service.repository.record import ModelRecord
+from service.repository.disk import atomic_file
+from service.repository.disk.changing import promote, remove_version, rollback
+from service.repository.disk.folder import RepositoryFolder
+from service.repository.disk.manifest import Manifest
+from service.repository.disk.record import ModelRecord
 from service.repository.served import ServedModel
 from service.repository.version import VersionState
 from service.repository.watch import Watch

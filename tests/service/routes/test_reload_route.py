@@ -139,7 +139,7 @@ async def test_files_that_were_overwritten_since_are_no_longer_that_version(
 ) -> None:
     served = await on_files(serve, tmp_path)
     (tmp_path / "a.pth").write_text("9")
-    error = error_of(await reload(served, version="1"), 409)
+    error = error_of(await reload(served, version="1"), 422)
     assert (error.code, error.details["version"]) == ("file_changed", "1")
     assert error.details["serving_version"] == "2"
     # Named as files they are a new one.

@@ -19,9 +19,9 @@ from http_checks import (
     version_at,
 )
 
-from service.repository.changing import promote
-from service.repository.folder import RepositoryFolder
-from service.repository.manifest import Manifest
+from service.repository.disk.changing import promote
+from service.repository.disk.folder import RepositoryFolder
+from service.repository.disk.manifest import Manifest
 from service.repository.version import VersionState
 
 pytestmark = pytest.mark.anyio

@@ -19,8 +19,8 @@ from http_checks import (
     version_at,
 )
 
-from service.repository.changing import promote
-from service.repository.folder import RepositoryFolder
+from service.repository.disk.changing import promote
+from service.repository.disk.folder import RepositoryFolder
 
 pytestmark = pytest.mark.anyio
 

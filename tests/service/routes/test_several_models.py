@@ -9,7 +9,7 @@ from fake_repository import FolderLoader, make_version
 from fake_server import Serve, Served
 from http_checks import answered_by, error_of, job_of, post, predict, record_at
 
-from service.repository.manifest import Manifest
+from service.repository.disk.manifest import Manifest
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from upload_server import BINARY, CONFIG, LABELS, WEIGHTS, UploadServer
 
-from service.repository.folder import RepositoryFolder
+from service.repository.disk.folder import RepositoryFolder
 from service.schemas.answers import ErrorAnswer
 from service.schemas.uploads import UploadedFile, UploadedVersion
 
@@ -178,7 +178,7 @@ async def test_a_body_without_a_length_is_counted(make: Make) -> None:
 async def test_more_files_than_a_version_may_have_are_413(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.repository.staging.MAX_FILES", 2)
+    monkeypatch.setattr("service.repository.disk.staging.MAX_FILES", 2)
     server = make()
     for number in (1, 2, 2):
         assert (await server.put(f"golden/{number}.jpg")).status_code == 201
@@ -230,7 +230,7 @@ async def test_a_disk_that_is_full_meanwhile_is_507_and_the_other_files_stay(
 
     server = make()
     await server.put("golden.json", b"{}")
-    monkeypatch.setattr("service.repository.staging.os.fdopen", full)
+    monkeypatch.setattr("service.repository.disk.staging.os.fdopen", full)
     error = error_of(await server.put("labels.txt", b"x" * 100_000), 507)
     assert error.code == "disk_full"
     assert server.files() == {"shapes/.upload-2/golden.json"}
@@ -416,7 +416,7 @@ async def test_too_little_memory_to_check_it_is_422_and_all_is_kept(
 ) -> None:
     server = make()
     await upload_shapes(server)
-    monkeypatch.setattr("service.repository.weights_file.free_host_memory", lambda: 1000)
+    monkeypatch.setattr("service.repository.disk.weights_file.free_host_memory", lambda: 1000)
     assert error_of(await server.complete(), 422).code == "not_enough_memory"
     assert len(server.files()) == 3
 

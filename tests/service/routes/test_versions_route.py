@@ -24,8 +24,8 @@ from http_checks import (
 )
 
 from service.repository import retiring
-from service.repository.folder import RepositoryFolder
-from service.repository.manifest import Manifest
+from service.repository.disk.folder import RepositoryFolder
+from service.repository.disk.manifest import Manifest
 from service.repository.version import ModelVersion, RequestLease
 from service.schemas.answers import VersionAnswer
 
