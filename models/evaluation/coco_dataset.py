@@ -48,7 +48,7 @@ class CocoDataset:
     annotations: tuple[dict[str, Any], ...]
 
     @classmethod
-    def load(cls, annotations: Path, images: Path | None = None) -> CocoDataset:
+    def load(cls, annotations: str | Path, images: str | Path | None = None) -> CocoDataset:
         """Read a COCO JSON and look whether all that it names is there.
 
         Args:
@@ -60,6 +60,8 @@ class CocoDataset:
             EvaluationError: the JSON cannot be read, lacks something or contradicts itself; a file is
                 missing, or lies outside of the folder.
         """
+        annotations = Path(annotations)
+        images = Path(images) if images is not None else None
         content = read_json(annotations, max_bytes=MAX_BYTES)
         if images is None:
             beside = annotations.with_suffix("")
