@@ -106,8 +106,12 @@ class GateRun:
         failures = []
         if gate.min_ap is not None and (ap is None or ap < gate.min_ap):
             failures.append(f"{kind} AP is {_told(ap)}; at least {gate.min_ap:g} is required")
-        if gate.max_drop is not None and before_ap is not None:
-            drop = round(before_ap - (ap or 0.0), 3)  # as exact as figures are told
+        if before is not None and (ap is None or before_ap is None):
+            failures.append(
+                f"{kind} AP is not measurable: {self.dataset.name} has nothing to measure it by"
+            )
+        elif gate.max_drop is not None and before_ap is not None:
+            drop = round(before_ap - ap, 3)  # as exact as figures are told
             if drop > gate.max_drop:
                 failures.append(
                     f"{kind} AP drops by {drop:.2f}, from {_told(before_ap)} to {_told(ap)}; at "

@@ -79,7 +79,11 @@ class ReloadJob:
             if key not in ("finished", "error", "phases_s")
         }
         phases = {name: round(seconds, 6) for name, seconds in dict(self.phases_s).items()}
-        return shown | {"phases_s": phases, "error": self.error.body() if self.error else None}
+        return shown | {
+            "outcome": self.outcome if self.state != "running" else None,
+            "phases_s": phases,
+            "error": self.error.body() if self.error else None,
+        }
 
 
 class Jobs:

@@ -127,12 +127,22 @@ def going_back(model: ServedModel, wanted: Wanted) -> Order:
     """The previous version again, without a gate: what it was good for once.
 
     Raises:
-        Conflict: ``no_previous_version``.
+        Conflict: ``no_previous_version``, or ``record_differs``.
     """
     if isinstance(model.shelf, FolderShelf):
         model.shelf.refresh()
-    previous = model.shelf.record().rolled_back().current
-    assert previous is not None, "rolled_back() has found one"
+    record = model.shelf.record()
+    serving = model.current.label if model.serves and not model.lost else None
+    if serving is not None and record.current != serving:
+        raise Conflict(
+            "record_differs",
+            f"The record says that version {record.current} of {model.name!r} is current, but this "
+            f"server is on {serving}: another process has changed it, or the start had to "
+            "fall back. Promote the version that you want by its name.",
+            recorded=record.current,
+            current=serving,
+        )
+    previous = _nearest(model, record)
     # What was loaded when, this process knows best: after a failed start it is on the previous one.
     parked = model.parked
     in_memory = parked is not None and parked.label == previous  # its files need not be there
@@ -142,12 +152,30 @@ def going_back(model: ServedModel, wanted: Wanted) -> Order:
         else model.shelf.candidate(previous),
         strategy=wanted.strategy,
         allow_class_changes=True,
-        change=lambda record: (
-            record.rolled_back()
-            if record.previous == previous
-            else record.promoted(previous, "rollback")  # another process was faster
-        ),
+        change=lambda record: _back_to(record, previous),
     )
+
+
+def _nearest(model: ServedModel, record: ModelRecord) -> str:
+    """The version before the current one; of those that were deleted by hand the one before.
+
+    Raises:
+        Conflict: ``no_previous_version``.
+    """
+    there = {*model.shelf.labels(), *([model.parked.label] if model.parked is not None else [])}
+    back = record.rolled_back()
+    while back.current not in there and back.previous is not None:
+        back = back.rolled_back()
+    assert back.current is not None, "rolled_back() has found one"
+    return back.current
+
+
+def _back_to(record: ModelRecord, label: str) -> ModelRecord:
+    """``record`` with ``label`` current, one of those that led to what is current now."""
+    back = record
+    while back.current != label and back.previous is not None:
+        back = back.rolled_back()
+    return back if back.current == label else record.promoted(label, "rollback")
 
 
 def _order(

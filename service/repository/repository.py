@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
-from models.errors import ModelError
-from service.errors import ApiError, Conflict, NotFound, Unavailable, Unprocessable
+from service.errors import Conflict, NotFound, Unavailable, Unprocessable
 from service.inference.threads import use_cores
-from service.repository.disk.adding import sweep
+from service.logging import field_text
 from service.repository.disk.changing import remove_version
 from service.repository.disk.folder import RepositoryFolder
-from service.repository.disk.record import ModelRecord, record_lock
-from service.repository.disk.traffic_file import read_traffic, write_traffic
+from service.repository.disk.traffic_file import write_traffic
 from service.repository.house import House
 from service.repository.jobs import Action, Jobs, ReloadJob
+from service.repository.opening import open_model, start_up
 from service.repository.orders import Order
 from service.repository.refusal import refusal
 from service.repository.retiring import Retiring
@@ -26,9 +22,9 @@ from service.repository.served import ServedModel
 from service.repository.shelf import FileShelf, FolderShelf
 from service.repository.source import ModelSource
 from service.repository.swap import Swap
-from service.repository.version import VersionState
 
 logger = logging.getLogger(__name__)
+audit = logging.getLogger("service.audit")
 
 
 class Repository:
@@ -37,7 +33,7 @@ class Repository:
     Args:
         house: what loads and runs versions.
         folder: where models and versions lie on disk; None where files were named alone.
-        default: the model that answers requests which name none; None: the first that is served.
+        default: the model that answers requests which name none; None: the one that was served first.
         watch: is told the name of every model before it is served.
     """
 
@@ -72,7 +68,8 @@ class Repository:
         if name is None:
             if not models:
                 raise Unavailable("not_ready", "No model is loaded yet. Try again soon.")
-            return models[0]
+            # A model that is added never takes this over, now or at the next start.
+            return min(models, key=lambda model: model.shelf.record().since or "~")
         model = self._models.get(name)
         if model is not None and model.serves:
             return model
@@ -117,80 +114,30 @@ class Repository:
         shelf = FileShelf()
         model = self._models[name] = self._made(name, shelf)
         candidate = shelf.next(source)
-        self._start_up(model, Order(candidate, change=lambda record: record.promoted("1", "start")))
+        order = Order(candidate, change=lambda record: record.promoted("1", "start"))
+        start_up(model, order, self._house)
         return model
 
     def open(self) -> None:
-        """Load every model of the folder: its current version, and those with an alias; blocks.
-
-        A model without a record gets its newest complete version. One whose current version cannot be
-        loaded any more falls back to the previous one, and the record stays: what failed is told.
+        """Load every model of the folder; blocks. See :func:`~service.repository.opening.open_model`.
 
         Raises:
-            ModelError, ApiError: a model has versions, and none of them can be served.
+            ModelError, ApiError: a model has versions, and none of them can be served; or there are
+                models, and the default one is none of them.
         """
         assert self.folder is not None, "only a folder can be opened"
         for name in self.folder.models():
-            model = self._models[name] = self._made(name, FolderShelf(self.folder.model(name)))
-            self._open_model(model)
-
-    def _open_model(self, model: ServedModel) -> None:
-        shelf = model.shelf
-        assert isinstance(shelf, FolderShelf), "it was made with one"
-        with contextlib.suppress(ApiError), record_lock(shelf.folder.path):
-            sweep(shelf.folder)  # unless the disk is read-only, or another process is at it
-        model.traffic = read_traffic(shelf.folder.path)
-        record = shelf.record()
-        if record.current is None:
-            newest = shelf.folder.newest_complete()
-            if newest is None:
-                logger.warning("%s has no complete version yet", model.name)
-                return
-            label = newest.label
-            order = Order(
-                shelf.candidate(label), change=lambda record: record.promoted(label, "start")
+            shelf = FolderShelf(self.folder.model(name))
+            model = self._models[name] = self._made(name, shelf)
+            open_model(model, shelf, self._house)
+        if len(self) > 0 and self._default is not None:
+            self.get()
+        elif len(self) > 1:
+            logger.warning(
+                "Requests that name no model go to %s, the first that was ever current here; --name "
+                "says which",
+                self.get().name,
             )
-            if not os.access(shelf.folder.path, os.W_OK):
-                logger.warning(
-                    "%s: the folder is read-only, so it is not recorded that %s is current",
-                    model.name, label,
-                )  # fmt: skip
-                order = replace(order, change=None)
-            self._start_up(model, order)
-            return
-        self._open_recorded(model, record)
-        for alias, label in sorted(record.aliases.items()):
-            if label in model.versions:
-                continue
-            try:
-                self._start_up(model, Order(shelf.candidate(label), make_current=False))
-            except (ModelError, ApiError) as error:
-                model.mark(label, VersionState.FAILED, str(error))
-                logger.error(
-                    "%s: version %s, the alias %s, is not served: %s",
-                    model.name, label, alias, error,
-                )  # fmt: skip
-
-    def _open_recorded(self, model: ServedModel, record: ModelRecord) -> None:
-        """The current version, or if that has been damaged the previous one."""
-        assert record.current is not None, "asked before"
-        try:
-            self._start_up(model, Order(model.shelf.candidate(record.current)))
-        except (ModelError, ApiError) as error:
-            model.mark(record.current, VersionState.FAILED, str(error))
-            if record.previous is None:
-                raise
-            logger.critical(
-                "%s: the current version %s cannot be served (%s); going on with the previous one, %s",
-                model.name, record.current, error, record.previous,
-            )  # fmt: skip
-            try:
-                self._start_up(model, Order(model.shelf.candidate(record.previous)))
-            except (ModelError, ApiError):
-                raise error from None
-
-    def _start_up(self, model: ServedModel, order: Order) -> None:
-        Swap(model, order, ReloadJob(model.name), self._house).run()
 
     def _made(self, name: str, shelf: FileShelf | FolderShelf) -> ServedModel:
         self._watch(name)
@@ -326,6 +273,7 @@ class Repository:
                 job.phase, job.progress = "done", None
                 job.state = "succeeded" if succeeded else "failed"
                 job.finished.set()
+                _log_end(job)
 
     def close(self) -> None:
         """Keep what was learnt of the traffic."""
@@ -335,3 +283,20 @@ class Repository:
                 shadow.close()
             if isinstance(model.shelf, FolderShelf):
                 write_traffic(model.shelf.folder.path, model.traffic)
+
+
+def _log_end(job: ReloadJob) -> None:
+    """How a change ended, for whoever reads the log later: its request may have been answered long before."""
+    fields = {
+        "action": job.action,
+        "model": job.model,
+        "version": job.candidate,
+        "previous": job.previous_version,
+        "job": job.id,
+        "outcome": job.outcome,
+        "seconds": round(sum(job.phases_s.values()), 3),
+        **({"code": job.error.code, "reason": job.error.message} if job.error else {}),
+    }
+    text = " ".join(f"{name}={field_text(value)}" for name, value in fields.items())
+    level = logging.WARNING if job.error else logging.INFO
+    audit.log(level, "admin done %s", text, extra={"fields": fields})

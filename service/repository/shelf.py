@@ -46,6 +46,11 @@ class Candidate:
     sha256: str | None = None
     folder: VersionFolder | None = None
 
+    @property
+    def files(self) -> str | None:
+        """Identifies all of its files, by their manifest; None where they were named alone."""
+        return self.folder.manifest().digest if self.folder is not None else None
+
 
 class Shelf(Protocol):
     """The versions of one model."""

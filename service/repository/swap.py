@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from models.errors import ModelError
-from service.errors import ApiError, Unavailable
+from service.errors import ApiError, Conflict, Unavailable
 from service.inference.detector import Detector
 from service.inference.warm_up import MOST_SHAPES, warm_up
 from service.repository import retiring
@@ -73,6 +73,8 @@ class Swap:
 
     def _use_loaded(self, version: ModelVersion) -> None:
         """Nothing is to be loaded; classes are compared and a gate is run all the same."""
+        self._job.outcome = "preflight_failed"
+        self._check_same_files(version)
         self._job.outcome = "validation_failed"
         self._check_classes(version.detector)
         self._run_gate(version.detector)
@@ -87,10 +89,27 @@ class Swap:
             self._job.outcome = "unchanged"
             self._job.version = version.label
 
+    def _check_same_files(self, version: ModelVersion) -> None:
+        """Whether what is loaded is what lies on disk under its name.
+
+        Raises:
+            Conflict: ``version_changed``.
+        """
+        if version.files not in (None, self._order.candidate.files):
+            raise Conflict(
+                "version_changed",
+                f"Version {version.label} is loaded from files that have been replaced since. Give the "
+                "new ones a name of their own; or unload it, or restart the server, to have them.",
+                version=version.label,
+            )
+
     @property
     def _is_parked(self) -> bool:
-        """Whether the version is the previous one, in host memory."""
-        return self._model.parked is not None and self._model.parked.label == self._label
+        """Whether the version is the previous one, in host memory; or was, and its files are gone."""
+        parked, files = self._model.parked, self._order.candidate.files
+        if parked is None or parked.label != self._label:
+            return False
+        return files is None or parked.files == files
 
     def _return_parked(self) -> None:
         """The previous version, out of host memory."""
@@ -126,7 +145,8 @@ class Swap:
             except BaseException:  # whatever it was, the refused detector gives its memory back
                 self._house.scheduler.call(detector.close)
                 raise
-        version = ModelVersion(model.name, self._label, detector)
+        version = ModelVersion(model.name, self._label, detector, files=candidate.files)
+        version.found = _found(job)
         if isinstance(model.shelf, FileShelf) and not self._order.dry_run:
             model.shelf.keep(candidate, version)
         return version
@@ -166,6 +186,12 @@ class Swap:
             folder = order.candidate.folder
             golden = folder.path if folder is not None and folder.golden is not None else None
             job.checks = self_check(detector, call=self._house.call, golden=golden).to_dict()
+            if self._old is not None and self._old.found and _found(job) == 0:
+                job.warning = (
+                    f"Version {self._label} finds nothing in the stored pictures, in which the current "
+                    f"one finds {self._old.found} instances. Only a gate can tell whether it is blind."
+                )
+                logger.warning(job.warning)
         self._run_gate(detector)
         model.mark(self._label, VersionState.WARMING)
         job.outcome = "warmup_failed"
@@ -323,9 +349,14 @@ class Swap:
                 refused=refusal(refused).body(),
                 not_restored=refusal(error).body(),
             ) from error
-        version = ModelVersion(model.name, candidate.label, detector)
+        version = ModelVersion(model.name, candidate.label, detector, files=candidate.files)
         model.versions[version.label] = version
         model.mark(version.label, VersionState.READY)
         self._house.observer.version_ready(version)
         model.current = version
         self._house.observer.version_current(version)
+
+
+def _found(job: ReloadJob) -> int:
+    """Instances in the pictures of the self-check."""
+    return sum(picture["found"] for picture in (job.checks or {}).get("pictures", ()))

@@ -38,15 +38,21 @@ class ModelVersion:
         detector: what answers.
         loaded_at: Unix time.
         statistics: what it has served.
+        files: identifies the files that it was loaded from; None where they were named alone.
+        found: instances in the pictures of its self-check; None without one.
     """
 
-    def __init__(self, model: str, label: str, detector: Detector) -> None:
+    def __init__(
+        self, model: str, label: str, detector: Detector, *, files: str | None = None
+    ) -> None:
         self.model = model
         self.label = label
         self.serial = next(_serials)
         self.detector = detector
         self.loaded_at = time.time()
         self.statistics = VersionStatistics()
+        self.files = files
+        self.found: int | None = None
         self._leases = 0
         self._retired = False
         self._condition = threading.Condition()

@@ -85,8 +85,9 @@ class Watch:
         self._looks += 1
         try:
             names = folder.models()
-        except OSError as error:
-            self._say("", "", str(error), f"the repository cannot be read: {error.strerror}")
+        except (OSError, ApiError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            self._say("", "", str(error), f"the repository cannot be read: {reason}")
             return []
         self._said.pop(("", ""), None)
         taken = []

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.encoding.palette import class_color, hex_color
-from service.errors import ApiError, NotFound
+from service.errors import ApiError
 from service.repository.disk.folder import VersionFolder
 from service.repository.disk.names import natural_key
 from service.repository.parking import weights_bytes
@@ -92,6 +92,7 @@ def describe(model: ServedModel) -> dict[str, Any]:
         "versions": [_summary(model, label) for label in _labels(model)],
         "aliases": dict(model.shelf.record().aliases),
         "previous": model.shelf.record().previous,
+        "recorded": model.shelf.record().current,
         "description": description.about,
         "task": description.task,
         "architecture": description.architecture,
@@ -114,6 +115,7 @@ def describe(model: ServedModel) -> dict[str, Any]:
         "outputs": description.outputs,
         "box_mode": description.box_mode,
         "takes_proposals": description.takes_proposals,
+        "takes_overrides": description.takes_overrides,
         "tta": asdict(description.tta) if description.tta is not None else None,
         "input": {
             "format": description.input_format,
@@ -126,6 +128,7 @@ def describe(model: ServedModel) -> dict[str, Any]:
             "max_detections": description.max_detections,
             "default_score": description.default_score,
             "default_max_detections": description.default_most,
+            "largest_max_detections": description.largest_max_detections,
         },
         "device": description.device,
         "precision": description.precision,
@@ -145,7 +148,10 @@ def _state(model: ServedModel) -> str:
 
 def _labels(model: ServedModel) -> list[str]:
     """Of all versions that there are, on disk or in memory."""
-    return sorted({*model.shelf.labels(), *model.versions}, key=natural_key)
+    on_disk: list[str] = []
+    with contextlib.suppress(ApiError):  # a mount that is lost: what is loaded is told all the same
+        on_disk = model.shelf.labels()
+    return sorted({*on_disk, *model.versions, *model.statuses}, key=natural_key)
 
 
 def describe_version(model: ServedModel, label: str) -> dict[str, Any]:
@@ -196,7 +202,7 @@ def _summary(model: ServedModel, label: str) -> dict[str, Any]:
 
 def _folder_of(model: ServedModel, label: str) -> VersionFolder | None:
     """Its files in the repository; None without one, or when they were deleted under a loaded version."""
-    with contextlib.suppress(NotFound):
+    with contextlib.suppress(ApiError):  # neither there nor, without its mount, to be read
         if isinstance(model.shelf, FolderShelf):
             return model.shelf.folder.version(label)
     return None

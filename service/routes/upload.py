@@ -24,7 +24,7 @@ from service.errors import BadRequest, Forbidden, TooLarge, Unprocessable
 from service.repository.disk.folder import RepositoryFolder
 from service.repository.disk.manifest import FileEntry
 from service.repository.disk.names import check_name
-from service.repository.disk.staging import StagingFolder, check_file_name
+from service.repository.disk.staging import StagingFolder, check_file_name, remove_stale_uploads
 from service.routes import answer_docs, body_docs, error_docs, runtime_of
 from service.schemas.uploads import CompleteRequest, UploadedFile, UploadedVersion
 from service.uploads import UploadLimits, parse_json, read_body
@@ -179,6 +179,8 @@ async def _staged(
     """The files of this version that have arrived, for this request alone."""
     check_name("model", model)
     check_name("version", version)
+    if create:  # what others have abandoned goes when the next one begins
+        await _in_thread(remove_stale_uploads, repository.root)
     folder = await _in_thread(repository.create_model if create else repository.model, model)
     staged = StagingFolder(folder, version)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -40,8 +39,8 @@ def remove_version(model: ModelFolder, label: str) -> None:
                 model=model.name,
                 version=label,
             )
-        if label == record.previous:
-            write_record(model.path, dataclasses.replace(record, previous=None))
+        if any(entry["version"] == label for entry in record.history):
+            write_record(model.path, record.without(label))
         place = model.path / label
         if place.is_symlink():
             place.unlink()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.errors import Conflict, NotFound, Unprocessable
+from service.errors import Conflict, NotFound, Unavailable, Unprocessable
 from service.repository.disk.manifest import (
     CONFIG,
     GOLDEN,
@@ -136,7 +136,7 @@ class ModelFolder:
         """All versions in their natural order; what cannot be one by its name or kind is left out."""
         found = [
             VersionFolder(label, real, self.root)
-            for label in os.listdir(self.path)
+            for label in _names_in(self.path)
             if is_name(label) and (real := _folder_inside(self.path / label, self.root))
         ]
         return sorted(found, key=lambda version: natural_key(version.label))
@@ -239,7 +239,7 @@ class RepositoryFolder:
         """Names of all models, sorted; what cannot be one by its name or kind is left out."""
         names = [
             name
-            for name in os.listdir(self.root)
+            for name in _names_in(self.root)
             if is_name(name) and _folder_inside(self.root / name, self.root)
         ]
         return sorted(names, key=natural_key)
@@ -279,6 +279,22 @@ class RepositoryFolder:
                 "not_writable", f"A folder for {name!r} cannot be made: {error.strerror}."
             ) from None
         return self.model(name)
+
+
+def _names_in(folder: Path) -> list[str]:
+    """What lies in a folder that was there before.
+
+    Raises:
+        Unavailable: ``repository_unreadable``: it is gone, as when a mount is lost.
+    """
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise Unavailable(
+            "repository_unreadable",
+            f"The folder {folder.name!r} of the model repository cannot be read: {error.strerror}. What "
+            "is loaded goes on.",
+        ) from None
 
 
 def _folder_inside(path: Path, root: Path) -> Path | None:

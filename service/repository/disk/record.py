@@ -59,18 +59,25 @@ class ModelRecord:
         previous: what a rollback goes back to.
         aliases: versions by other names, such as ``stable``.
         history: what was done, the oldest first, the last 50.
+        since: when a version first became current, ISO 8601 in UTC.
     """
 
     current: str | None = None
     previous: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     history: tuple[HistoryEntry, ...] = ()
+    since: str | None = None
 
     def promoted(self, label: str, action: str = "promote") -> Self:
         """With ``label`` current, and what was current before as the previous one."""
         previous = self.previous if label == self.current else self.current
+        history = self._extended(label, action)
         return dataclasses.replace(
-            self, current=label, previous=previous, history=self._extended(label, action)
+            self,
+            current=label,
+            previous=previous,
+            history=history,
+            since=self.since or history[0]["at"],
         )
 
     def rolled_back(self) -> Self:
@@ -87,7 +94,7 @@ class ModelRecord:
                 "no_previous_version",
                 "There is no previous version to go back to; promote one by its name.",
             )
-        line = self._line()
+        line = self.line()
         place = line.index(self.previous) if self.previous in line else 0
         return dataclasses.replace(
             self,
@@ -96,16 +103,26 @@ class ModelRecord:
             history=self._extended(self.previous, "rollback"),
         )
 
-    def _line(self) -> list[str]:
+    def line(self) -> list[str]:
         """The versions that led to the current one, the oldest first: what was rolled back is left out."""
         line: list[str] = []
         for entry in self.history:
             version = entry["version"]
-            if entry["action"] == "rollback" and version in line:
+            if entry["action"] == "remove":
+                line = [label for label in line if label != version]
+            elif entry["action"] == "rollback" and version in line:
                 del line[line.index(version) + 1 :]
             else:
                 line = [label for label in line if label != version] + [version]
         return line
+
+    def without(self, label: str) -> Self:
+        """After the version ``label``, which is not the current one, was removed."""
+        changed = dataclasses.replace(self, history=self._extended(label, "remove"))
+        if label != self.previous:
+            return changed
+        line = [one for one in changed.line() if one != self.current]
+        return dataclasses.replace(changed, previous=line[-1] if line else None)
 
     def with_alias(self, alias: str, label: str) -> Self:
         """With ``alias`` for ``label``. Raises ``invalid_name`` (:class:`Unprocessable`)."""
@@ -132,6 +149,7 @@ class ModelRecord:
             "previous": self.previous,
             "aliases": dict(self.aliases),
             "history": list(self.history),
+            "since": self.since,
         }
 
     def _extended(self, label: str, action: str) -> tuple[HistoryEntry, ...]:
@@ -242,7 +260,10 @@ def _parse(value: Any) -> ModelRecord:
     kept = tuple(
         HistoryEntry(version=e["version"], at=e["at"], action=e["action"]) for e in history
     )
-    return ModelRecord(current, previous, aliases, kept[-KEPT_HISTORY:])
+    since = value.get("since", kept[0]["at"] if kept else None)
+    if since is not None and not isinstance(since, str):
+        raise ValueError("It does not say since when.")
+    return ModelRecord(current, previous, aliases, kept[-KEPT_HISTORY:], since)
 
 
 def _is_label(value: Any) -> bool:

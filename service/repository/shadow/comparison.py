@@ -61,10 +61,14 @@ def wanted_of_candidate(
 
     All classes and as many instances as it finds, since its own may stand for what the request has left
     out. Masks and keypoints as the request has them, though they are not compared: so the candidate
-    takes the time and the memory that it would take in the current version's place.
+    takes the time and the memory that it would take in the current version's place. Where classes have
+    thresholds of their own, both answers are complete from the highest on.
     """
-    threshold = max(wanted.score_threshold, current.score_threshold, candidate.score_threshold)
-    return dataclasses.replace(wanted, score_threshold=threshold, class_ids=None, max_detections=-1)
+    own = [wanted.score_threshold, *(threshold for _, threshold in wanted.class_thresholds)]
+    threshold = max(*own, current.score_threshold, candidate.score_threshold)
+    return dataclasses.replace(
+        wanted, score_threshold=threshold, class_thresholds=(), class_ids=None, max_detections=-1
+    )
 
 
 def compare_predictions(
@@ -85,7 +89,8 @@ def compare_predictions(
     """
     asked = wanted_of_candidate(wanted, current, candidate)
     threshold = asked.score_threshold
-    ours = ours[dataclasses.replace(wanted, score_threshold=threshold).index(ours)]
+    same = dataclasses.replace(wanted, score_threshold=threshold, class_thresholds=())
+    ours = ours[same.index(ours)]
     theirs = theirs[asked.index(theirs)]
     our_names, their_names = _names(ours, current), _names(theirs, candidate)
     ids = {name: i for i, name in enumerate(dict.fromkeys([*our_names, *their_names]))}
@@ -102,7 +107,7 @@ def compare_predictions(
             found.ious.append(iou)
         else:
             found.class_changes.append((our_names[i], their_names[j]))
-    least = _complete_from(their_scores, threshold, candidate.max_detections)
+    least = _complete_from(their_scores, threshold, asked.cap_or(candidate.max_detections))
     found.only_current.extend(our_names[i] for i in matching.only_a if our_scores[i] >= least)
     least = _complete_from(our_scores, threshold, wanted.max_detections)
     known = None if wanted.class_ids is None else {current.class_names[i] for i in wanted.class_ids}

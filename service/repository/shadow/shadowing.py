@@ -156,6 +156,8 @@ class Shadow:
             found = inference.prediction.instances
             if inference.version is not self.current or image.views or found is None:
                 return
+            if image.wanted.overrides and not self.candidate.detector.description.takes_overrides:
+                return
             self._figures.offer()
             if self._random.random() >= self.share:
                 return

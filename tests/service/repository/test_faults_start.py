@@ -48,7 +48,7 @@ async def test_a_damaged_current_version_falls_back_to_the_previous_one(
     assert await answerer(again) == (1, "1")
     told = [record for record in caplog.records if record.levelno == logging.CRITICAL]
     assert "current version 2 cannot be served" in told[0].getMessage()
-    assert "previous one, 1" in told[0].getMessage()
+    assert "going on with version 1" in told[0].getMessage()
     # What was chosen stays written down: the files may come back.
     assert read_record(tmp_path / "shapes").current == "2"
     if damage is not shutil.rmtree:
@@ -64,13 +64,17 @@ async def test_a_damaged_current_version_falls_back_to_the_previous_one(
     assert await answerer(serve(loader=FaultyLoader(), repository=tmp_path)) == (2, "2")
 
 
-async def test_a_rollback_after_such_a_start_makes_it_last(serve: Serve, tmp_path: Path) -> None:
+async def test_after_such_a_start_a_promotion_by_name_makes_it_last(
+    serve: Serve, tmp_path: Path
+) -> None:
     served = serve_versions(serve, tmp_path, "1", "2")
     await swapped(served, "2")
     served.close()
     _spoil(tmp_path / "shapes" / "2")
     again = serve(loader=FaultyLoader(), repository=tmp_path)
     response = await again.client.post("/models/shapes/rollback", json={})
+    assert (response.status_code, response.json()["error"]["code"]) == (409, "record_differs")
+    response = await again.client.post("/reload", json={"version": "1"})
     assert (response.status_code, response.json()["version"]) == (200, "1")
     assert again.loader.labels == ["2", "1"]
     assert read_record(tmp_path / "shapes").current == "1"
@@ -141,8 +145,10 @@ def test_a_start_whose_current_and_previous_version_are_damaged_tells_of_the_cur
         (folder / label / "model_final.pth").write_bytes(b"")
     code, output = start()
     assert code == 1
-    assert "error: model_final.pth is not the file that the manifest.json lists" in output
-    assert "previous one, 1" in output
+    assert (
+        "error: shapes, version 2: model_final.pth is not the file that the manifest.json lists"
+        in output
+    )
 
 
 def test_a_record_that_is_damaged_ends_the_start_with_what_to_do(

@@ -177,7 +177,9 @@ def test_both_bounds_are_told(bench: Bench) -> None:
 def test_a_set_without_annotations_is_not_measurable(bench: Bench) -> None:
     bench.files.content["annotations"] = []
     bench.files.load()
-    assert bench.run(Finder(2), Finder(), max_drop=0)["passed"]
+    table = bench.run(Finder(2), Finder(), max_drop=0)
+    assert not table["passed"]
+    assert "has nothing to measure it by" in table["failures"][0]
     table = bench.run(Finder(), min_ap=0)
     assert table["failures"] == ["bbox AP is not measurable; at least 0 is required"]
 

@@ -1,5 +1,6 @@
 """Orders: what a request, the watch or the command line asks for, and what becomes of the record."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -195,10 +196,22 @@ def test_going_back_takes_the_previous_version_and_its_classes(repo: Repo) -> No
     assert (after.current, after.history[-1]["action"]) == ("1", "rollback")
 
 
-def test_it_goes_back_from_what_another_process_has_recorded(repo: Repo) -> None:
+def test_it_goes_back_from_nothing_else_than_what_serves(repo: Repo) -> None:
     repo.folder.change(lambda record: record.promoted("3"))
+    with pytest.raises(Conflict) as caught:
+        going_back(repo.model, repo.wanted())
+    assert caught.value.code == "record_differs"
+    assert caught.value.details == {"recorded": "3", "current": "2"}
+
+
+def test_versions_that_were_deleted_by_hand_are_passed_over(repo: Repo) -> None:
+    repo.folder.change(lambda record: record.promoted("3"))
+    repo.model.current = ModelVersion("shapes", "3", FakeDetector(3))
+    shutil.rmtree(repo.folder.path / "2")
     order = going_back(repo.model, repo.wanted())
-    assert order.candidate.label == "2"
+    assert order.candidate.label == "1"
+    after = repo.after(order)
+    assert (after.current, after.previous) == ("1", None)
 
 
 def test_it_ends_on_what_was_loaded_even_if_another_process_was_faster(repo: Repo) -> None:

@@ -115,15 +115,16 @@ async def test_in_place_the_current_version_goes_first(served: Served) -> None:
     assert answered_by(await predict(served)) == ("1", 1)
 
 
-async def test_it_goes_back_from_what_is_recorded_by_whatever_process(served: Served) -> None:
+async def test_while_the_record_says_otherwise_nothing_is_rolled_back(served: Served) -> None:
     make_version(served.root, "3")
     promote(RepositoryFolder(served.root).model("shapes"), "3")
     assert answered_by(await predict(served)) == ("2", 2)  # nobody has told this process yet
-    job = job_of(await post(served, URL))
-    assert job.version == "2"
+    error = error_of(await post(served, URL), 409)
+    assert (error.code, error.details["recorded"]) == ("record_differs", "3")
     record = record_at(served.root)
-    assert (record.current, record.previous) == ("2", "1")
+    assert (record.current, record.previous) == ("3", "2")
     assert answered_by(await predict(served)) == ("2", 2)
+    assert (await model_at(served)).recorded == "3"
 
 
 async def test_classes_may_change_on_the_way_back(serve: Serve, tmp_path: Path) -> None:

@@ -490,3 +490,14 @@ async def test_only_an_admin_may(make: Make, method: str) -> None:
         response = await client.request(method, path, headers=headers)
     assert error_of(response, 403).code == "admin_forbidden"
     assert not any(server.repository.iterdir())
+
+
+async def test_what_was_abandoned_goes_when_the_next_upload_begins(make: Make) -> None:
+    server = make()
+    assert (await server.put("labels.txt", version="1")).status_code == 201
+    old = server.repository / "shapes" / ".upload-1"
+    for path in (old, *old.iterdir()):
+        os.utime(path, (0, 0))
+    assert (await server.put("labels.txt", version="2")).status_code == 201
+    assert not old.exists()
+    assert (server.repository / "shapes" / ".upload-2").is_dir()

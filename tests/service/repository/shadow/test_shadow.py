@@ -212,6 +212,19 @@ async def test_answers_of_other_versions_and_of_augmentation_are_no_business_of_
     assert house.fake.batches == [[5]]
 
 
+async def test_overrides_go_only_to_a_candidate_that_takes_them(house: House) -> None:
+    house.start()
+    house.offer(1, wanted=Wanted(0.05, nms_threshold=0.3))
+    house.offer(2)
+    assert (await house.settled(1))["images"]["offered"] == 1
+    assert house.fake.batches == [[2]]
+    house.candidate = house.load("3", takes_overrides=True)
+    house.start()
+    house.offer(3, wanted=Wanted(0.05, nms_threshold=0.3))
+    assert (await house.settled(1))["images"]["compared"] == 1
+    assert house.fake.batches == [[3]]
+
+
 async def test_a_candidate_of_the_same_recipe_gets_the_image_as_it_is(house: House) -> None:
     house.start()
     house.offer(3)

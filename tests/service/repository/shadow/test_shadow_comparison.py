@@ -190,3 +190,19 @@ def test_the_candidate_is_asked_for_all_classes_above_every_threshold() -> None:
     wanted = Wanted(0.1, class_ids=frozenset({1}), max_detections=3, masks=False)
     asked = wanted_of_candidate(wanted, MODEL, described(score_threshold=0.25))
     assert asked == Wanted(0.25, class_ids=None, max_detections=-1, masks=False)
+
+
+def test_with_thresholds_of_classes_both_answers_are_complete_from_the_highest_on() -> None:
+    wanted = Wanted(0.5, class_thresholds=((0, 0.8), (1, 0.2)), nms_threshold=0.3)
+    assert wanted_of_candidate(wanted, MODEL, MODEL) == Wanted(0.8, nms_threshold=0.3)
+    ours = found((LEFT, 0.9, 0), (RIGHT, 0.4, 1))
+    theirs = found((LEFT, 0.85, 0), (LOWER, 0.7, 0))
+    assert compare(ours, theirs, wanted=wanted).disagreements == 0
+
+
+def test_more_instances_than_the_candidates_own_number_leave_it_complete() -> None:
+    ours, theirs = found((LEFT, 0.9, 0), (RIGHT, 0.6, 0)), found((LEFT, 0.9, 0))
+    candidate = described(max_detections=1)
+    assert compare(ours, theirs, candidate=candidate).only_current == []
+    wanted = Wanted(detections_per_image=5)
+    assert compare(ours, theirs, candidate=candidate, wanted=wanted).only_current == ["disc"]
