@@ -40,6 +40,8 @@ class ModelFacts:
         max_detections_key: the config key that sets it.
         takes_proposals: whether proposals must come with each image.
         supports_tta: whether there is test-time augmentation for it.
+        takes_overrides: whether an image may have another NMS threshold and cap, see
+            :class:`models.wanted.Wanted`.
     """
 
     task: str
@@ -55,6 +57,7 @@ class ModelFacts:
     max_detections_key: str = "TEST.DETECTIONS_PER_IMAGE"
     takes_proposals: bool = False
     supports_tta: bool = False
+    takes_overrides: bool = False
 
 
 def facts_of(model: nn.Module, cfg: Config) -> ModelFacts:
@@ -78,6 +81,7 @@ def facts_of(model: nn.Module, cfg: Config) -> ModelFacts:
             nms_threshold=model.test_nms_thresh,
             max_detections=model.max_detections_per_image,
             supports_tta=True,
+            takes_overrides=model.takes_overrides,
         )
     if isinstance(model, GeneralizedRCNN):
         return _of_rcnn(model, cfg)
@@ -141,6 +145,7 @@ def _of_rcnn(model: GeneralizedRCNN, cfg: Config) -> ModelFacts:
             and not rotated
             and not panoptic
         ),
+        takes_overrides=model.takes_overrides,
     )
 
 
@@ -158,4 +163,5 @@ def _of_torchvision(model: TorchvisionDetector, cfg: Config) -> ModelFacts:
         score_threshold_key="MODEL.ROI_HEADS.SCORE_THRESH_TEST",
         nms_threshold=cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST,
         max_detections=cfg.TEST.DETECTIONS_PER_IMAGE,
+        takes_overrides=model.takes_overrides,
     )

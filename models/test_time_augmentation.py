@@ -80,15 +80,16 @@ class DetectorWithTTA(nn.Module):
     def _one_image(self, inputs: dict[str, Any]) -> tuple[Instances, Tensor]:
         """Instances at the output resolution, masks soft, and the scores of unwanted ones too."""
         views = self.tta_mapper(inputs)
+        wanted = wanted_of(inputs)
+        if wanted.overrides:
+            views = [{**view, "wanted": wanted.overrides_alone} for view in views]
         boxes, scores, classes = [], [], []
         for view, found in zip(views, self._detect_boxes(views), strict=True):
             boxes.append(view["view"].inverse_box(found.pred_boxes.tensor))
             scores.append(found.scores)
             classes.append(found.pred_classes)
-        merged = self._merge(
-            torch.cat(boxes), torch.cat(scores), torch.cat(classes), views[0]["view"].original_size
-        )
-        wanted = wanted_of(inputs)
+        size = views[0]["view"].original_size
+        merged = self._merge(torch.cat(boxes), torch.cat(scores), torch.cat(classes), size, wanted)
         # Their boxes are clipped already; an empty one would be dropped behind the choice.
         chosen = merged[wanted.index(merged, merged.pred_boxes.nonempty())]
         return self._complete(views, chosen, wanted), merged.scores
@@ -110,10 +111,17 @@ class DetectorWithTTA(nn.Module):
         return merged
 
     def _merge(
-        self, boxes: Tensor, scores: Tensor, classes: Tensor, size: tuple[int, int]
+        self,
+        boxes: Tensor,
+        scores: Tensor,
+        classes: Tensor,
+        size: tuple[int, int],
+        wanted: Wanted,
     ) -> Instances:
         """All views' boxes in one NMS."""
-        number, num_classes, nms_thresh, topk = len(boxes), *self._merge_settings()
+        num_classes, nms_thresh, topk = self._merge_settings()
+        nms_thresh, topk = wanted.nms_threshold_or(nms_thresh), wanted.cap_or(topk)
+        number = len(boxes)
         table = scores.new_zeros((number, num_classes + 1))
         table[torch.arange(number, device=scores.device), classes] = scores
         merged, _ = fast_rcnn_inference_single_image(
@@ -133,7 +141,9 @@ class DenseDetectorWithTTA(DetectorWithTTA):
         found: list[Instances] = []
         for batch in self._batches(views):
             # Without height and width the answer is in pixels of the view.
-            outputs = self.model.predict([{"image": view["image"]} for view in batch])
+            outputs = self.model.predict(
+                [{"image": view["image"], "wanted": wanted_of(view)} for view in batch]
+            )
             found += [output["instances"] for output in outputs]
         return found
 
@@ -199,7 +209,8 @@ class GeneralizedRCNNWithTTA(DetectorWithTTA):
             images = self.model.preprocess_image(batch)
             features = self.model.backbone(images.tensor)
             proposals = self.model.propose(images, features, batch)
-            found += self.model.roi_heads.detect_boxes(features, proposals)
+            overrides = self.model.overrides(batch)
+            found += self.model.roi_heads.detect_boxes(features, proposals, **overrides)
         return found
 
     def _complete(

@@ -7,14 +7,28 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.responses import RedirectResponse, Response
 
 from service import __version__
 from service.direct import DirectRoutes
 from service.error_handlers import install_error_handlers
 from service.middleware import RequestContextMiddleware
+from service.openapi import DESCRIPTION, TAGS, complete, operation_id
 from service.request_metrics import RequestMetrics
-from service.routes import health, models, predict, reload, shadow, upload, versions
+from service.routes import (
+    batch,
+    categories,
+    cvat,
+    health,
+    label_studio,
+    models,
+    open_inference,
+    predict,
+    reload,
+    shadow,
+    upload,
+    versions,
+)
+from service.routes.playground import install_playground
 from service.runtime import Runtime
 
 
@@ -23,7 +37,8 @@ def create_app(runtime: Runtime) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with _grpc(app, runtime):
+            yield
         runtime.close()
 
     # FastAPI with Swagger UI from installed files: /docs works without a network.
@@ -31,6 +46,9 @@ def create_app(runtime: Runtime) -> FastAPI:
         title="detserve",
         version=__version__,
         summary="The production server for Detectron2 models, without Detectron2.",
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        generate_unique_id_function=operation_id,
         lifespan=lifespan,
         redoc_url=None,
         # Not set up here, but looked for at every request, in the environment.
@@ -38,12 +56,14 @@ def create_app(runtime: Runtime) -> FastAPI:
     )
     app.state.runtime = runtime
     install_error_handlers(app)
-    for module in (predict, models, reload, versions, shadow, upload, health):
+    for module in (
+        predict, batch, models, reload, versions, shadow, upload, health, open_inference, label_studio,
+        cvat, categories,
+    ):  # fmt: skip
         app.include_router(module.router)
 
-    @app.get("/", include_in_schema=False)
-    async def root() -> Response:
-        return RedirectResponse("docs")
+    complete(app)
+    install_playground(app)
 
     # In the place of the stack that Starlette would build at the first request: ours is the outermost,
     # so that it sees every request and every error.
@@ -53,3 +73,21 @@ def create_app(runtime: Runtime) -> FastAPI:
         direct, observe=observer.ended, started=observer.started
     )
     return app
+
+
+@asynccontextmanager
+async def _grpc(app: FastAPI, runtime: Runtime) -> AsyncIterator[None]:
+    """The same server over gRPC, if the settings name a port."""
+    settings = runtime.settings
+    if not settings.grpc_port:
+        yield
+        return
+    from service.grpc_server.server import GrpcServer  # its packages are an optional extra
+
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    server = GrpcServer(app, f"{host}:{settings.grpc_port}")
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop()

@@ -61,6 +61,12 @@ class NotFound(ApiError):
     status = 404
 
 
+class NotAcceptable(ApiError):
+    """Every form that an answer can have is ruled out by the ``Accept`` header."""
+
+    status = 406
+
+
 class RequestTimeout(ApiError):
     """The request arrived too slowly."""
 
@@ -111,6 +117,12 @@ class InternalError(ApiError):
     """Our fault. The log has the traceback; the client gets the request id."""
 
     status = 500
+
+
+class NotOffered(ApiError):
+    """Another's protocol knows it, and this server does not do it."""
+
+    status = 501
 
 
 class Unavailable(ApiError):

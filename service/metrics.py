@@ -172,6 +172,11 @@ class Metrics:
             "model",
             "version",
         )
+        self.unlabelled = counter(
+            "unlabelled_instances_total",
+            "Instances that a labelling project got nothing of, since it has no label for their class.",
+            "model",
+        )
         self.scores = histogram(
             "detection_score", "Scores of the instances.", SCORES, "model", "version"
         )
@@ -231,6 +236,7 @@ class Metrics:
         self.heartbeat.labels(model).set_function(lambda: scheduler.heartbeat)
         self.queue_wait.labels(model)
         self.batch_size.labels(model)
+        self.unlabelled.labels(model)
         self.batch_padding.labels(model)
         for stage in STAGES:
             self.stage_seconds.labels(model, stage)

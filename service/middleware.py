@@ -17,6 +17,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.error_handlers import as_api_error, error_response, internal_error
+from service.tracing import span_of
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,9 @@ class RequestRecord:
 
 class RequestContextMiddleware:
     """Gives every request an id, and reports it exactly once, however it ends.
+
+    A request that belongs to a trace (W3C Trace Context) is a span of it: the record has both ids, and
+    the answer the headers with which the trace goes on.
 
     Handlers find the id in ``request.state.request_id`` and add facts for the log to the dict
     ``request.state.log``.
@@ -118,6 +122,11 @@ class _Exchange:
         state = scope.setdefault("state", {})
         self.request_id = state["request_id"] = _request_id(scope)
         self._extra: dict[str, Any] = state.setdefault("log", {})
+        self._own_headers = [(b"x-request-id", self.request_id.encode())]
+        span = span_of(scope["headers"])
+        if span is not None:
+            self._own_headers += span.headers()
+            self._extra |= {"trace_id": span.trace_id, "span_id": span.span_id}
 
     async def receive(self) -> Message:
         self.start()
@@ -133,7 +142,7 @@ class _Exchange:
         self.start()
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = [*message.get("headers", []), (b"x-request-id", self.request_id.encode())]
+            headers = [*message.get("headers", []), *self._own_headers]
             # What is left of the body would be read as the next request's head.
             if (
                 self._body_pending

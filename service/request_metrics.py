@@ -10,7 +10,7 @@ from service.logging import log_request
 from service.metrics import Metrics
 from service.middleware import RequestRecord
 
-PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 """Left out of the log and of the HTTP metrics: they come every few seconds and say nothing."""
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})

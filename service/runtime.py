@@ -8,6 +8,9 @@ from models import zoo
 from models.device import resolve_device
 from models.zoo import ZooModel
 from service.allocator import give_back_free_memory
+from service.batches.jobs import BatchJobs
+from service.batches.spare_room import SpareRoom
+from service.batches.spool import Spool
 from service.errors import Unavailable
 from service.images import ImageLimits
 from service.inference.detector import Detector
@@ -16,6 +19,7 @@ from service.inference.scheduler import Scheduler
 from service.inference.threads import Workers, divide_cores
 from service.inference.torch_detector import load_torch_detector
 from service.inference.work import draining, server_failed
+from service.label_studio.images import TaskImages
 from service.metrics import Metrics
 from service.plugins import import_plugins
 from service.repository.disk.folder import RepositoryFolder
@@ -27,6 +31,7 @@ from service.repository.watch import Watch
 from service.security import AdminGuard, InferenceGuard
 from service.settings import PRETRAINED, Settings
 from service.uploads import UploadLimits
+from service.uploads.remote import RemoteLimits
 
 STALLED_AFTER_S = 60.0
 """A batch that runs longer makes the server unready: the device hangs, or the machine is swamped."""
@@ -80,12 +85,23 @@ class Runtime:
             ),
             max_request_pixels=settings.max_request_pixels,
             max_tta_pixels=settings.max_tta_pixels,
+            max_tiles=settings.max_tiles,
+            max_places=settings.max_queue,
+            max_batch_size=settings.max_batch_size,
             metrics=self.metrics,
         )
         self.upload_limits = UploadLimits(
             max_body_bytes=settings.max_body_bytes,
             max_images=settings.max_images,
             body_timeout_s=settings.body_timeout_s,
+            remote=remote_limits(settings) if settings.allow_urls else None,
+        )
+        label_studio_token = settings.label_studio_token
+        self.task_images = TaskImages(
+            remote_limits(settings),
+            allow_urls=settings.allow_urls,
+            url=settings.label_studio_url,
+            token=label_studio_token.get_secret_value() if label_studio_token else None,
         )
         admin_token = settings.admin_token.get_secret_value() if settings.admin_token else None
         self.admin = AdminGuard(admin_token, opened=settings.admin_open)
@@ -94,6 +110,17 @@ class Runtime:
             token.get_secret_value() if token else None, admin_token=admin_token
         )
         self.draining = False
+        self.batches = BatchJobs(
+            Spool(settings.batch_dir, settings.max_batch_bytes),
+            SpareRoom(
+                self.scheduler,
+                most=min(settings.max_batch_size, settings.max_queue),
+                is_draining=lambda: self.draining,
+            ),
+            most=settings.max_batch_jobs,
+            ttl_s=settings.batch_ttl_s,
+            is_draining=lambda: self.draining,
+        )
 
     def _load(self, source: ModelSource) -> Detector:
         detector = load_torch_detector(
@@ -105,6 +132,7 @@ class Runtime:
             mode=self.settings.mode,
             resize=self.settings.resize,
             settings=source.settings,
+            max_detections_limit=self.settings.max_detections_limit,
         )
         give_back_free_memory()  # loading and trying the modes has needed more than serving will
         return detector
@@ -128,6 +156,7 @@ class Runtime:
         """
         settings = self.settings
         import_plugins(settings.plugins)
+        self.batches.remove_stale()
         if self.repository.folder is not None:
             remove_stale_uploads(self.repository.folder.root)
             self.repository.open()
@@ -181,11 +210,23 @@ class Runtime:
             raise draining()
 
     def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads and remove what is temporary."""
+        self.batches.close()
         self.watch.stop()
         self.repository.close()
         self.scheduler.close()
         self.workers.close()
+
+
+def remote_limits(settings: Settings) -> RemoteLimits:
+    """Where the URLs of requests may lead."""
+    return RemoteLimits(
+        max_bytes=settings.max_body_bytes,
+        total_s=settings.url_timeout_s,
+        schemes=frozenset(settings.url_schemes),
+        ports=frozenset(settings.url_ports),
+        hosts=tuple(settings.url_hosts),
+    )
 
 
 def _name_of(source: ModelSource) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import hmac
 import ipaddress
 import re
@@ -117,6 +118,7 @@ def _check_token(
     headers = request.headers
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     given = [bearer] if scheme.lower() == "bearer" else []
+    given += [_password(bearer)] if scheme.lower() == "basic" else []
     given += [headers.get(header, "") for header in _TOKEN_HEADERS]
     given = [value.strip() for value in given if value.strip()]
     # On bytes and in constant time; headers are latin-1 by the time they are text. All are compared.
@@ -137,6 +139,15 @@ def _check_token(
     )
     error.headers["WWW-Authenticate"] = f'Bearer realm="{realm}"'
     raise error
+
+
+def _password(credentials: str) -> str:
+    """Of HTTP's basic authentication, for clients that know no other; the user's name is free."""
+    try:
+        decoded = binascii.a2b_base64(credentials.strip(), strict_mode=True)
+    except ValueError:
+        return ""
+    return decoded.partition(b":")[2].decode("latin-1")
 
 
 def resolve_under(root: Path, candidate: str) -> Path:

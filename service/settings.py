@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,8 +22,15 @@ WEIGHTS_MISSING = "--zoo needs --weights too; detserve download NAME fetches the
 
 
 def _paths(value: Any) -> Any:
-    """Paths with commas between them, as the environment and repeated flags give them."""
+    """Paths or words with commas between them, as the environment and repeated flags give them."""
     return [path for path in value.split(",") if path] if isinstance(value, str) else value
+
+
+Words = Annotated[list[str], NoDecode, BeforeValidator(_paths)]
+
+
+def _is_service_link(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(("tcp://", "udp://"))
 
 
 class Settings(BaseSettings):
@@ -105,6 +113,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every interface.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    grpc_port: int = Field(
+        0, ge=0, le=65535, description="Port for the Open Inference Protocol over gRPC; 0: none."
+    )
     admin_token: SecretStr | None = Field(
         None, description="Token for admin routes; without one they answer the local machine alone."
     )
@@ -159,6 +170,16 @@ class Settings(BaseSettings):
     max_tta_pixels: int = Field(
         40_000_000, ge=1, description="Pixels of all views of one image together."
     )
+    max_tiles: int = Field(
+        64, ge=1, le=10_000, description="Tiles of one image; each takes a place of max_queue."
+    )
+    max_detections_limit: int = Field(
+        1000,
+        ge=1,
+        le=10_000,
+        description="Instances of one image that a request may ask for, beyond what the model's config "
+        "keeps.",
+    )
     max_side: int = Field(16_384, ge=1, description="Longer side of one image.")
     max_frames: int = Field(
         1000, ge=1, description="Frames of an animation or pages of a TIFF; the first is used."
@@ -167,6 +188,54 @@ class Settings(BaseSettings):
     body_timeout_s: float = Field(30.0, gt=0, description="Longest silence while a body arrives.")
     header_timeout_s: float = Field(
         10.0, gt=0, description="Longest time for the headers to arrive."
+    )
+
+    allow_urls: bool = Field(
+        False, description="Fetch images that a request names by URL, from public addresses alone."
+    )
+    url_schemes: Annotated[list[Literal["https", "http"]], NoDecode, BeforeValidator(_paths)] = (
+        Field(["https"], min_length=1, description="Of URLs: https, or https,http.")
+    )
+    url_ports: Annotated[
+        list[Annotated[int, Field(ge=1, le=65535)]], NoDecode, BeforeValidator(_paths)
+    ] = Field([443, 80], min_length=1, description="Ports that URLs may lead to.")
+    url_hosts: Words = Field(
+        default_factory=list,
+        description="Hosts that URLs may lead to, such as img.example.org or *.example.org; default: "
+        "all.",
+    )
+    url_timeout_s: float = Field(
+        20.0, gt=0, le=600, description="Longest time that one URL may take, redirects included."
+    )
+
+    label_studio_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s@/?#]+(/[^\s@?#]*)?$",
+        description="Address of Label Studio as this server reaches it, such as "
+        "http://label-studio:8080: the pictures of its tasks are fetched from there.",
+    )
+    label_studio_token: SecretStr | None = Field(
+        None, description="Token of a user of Label Studio who may see the pictures."
+    )
+
+    max_batch_jobs: int = Field(
+        4, ge=1, le=100, description="Jobs of /predict/batch that are taken in or run at a time."
+    )
+    max_batch_images: int = Field(
+        10_000, ge=1, le=1_000_000, description="Images of one job of /predict/batch."
+    )
+    max_batch_bytes: int = Field(
+        2 * 2**30,
+        ge=1024,
+        description="Disk space of all jobs of /predict/batch together, results included.",
+    )
+    batch_dir: Path | None = Field(
+        None,
+        description="Folder for the files of /predict/batch while they are needed; default: the "
+        "system's folder for temporary files.",
+    )
+    batch_ttl_s: float = Field(
+        3600.0, gt=0, description="How long the result of a job of /predict/batch is kept."
     )
 
     drain_delay_s: float = Field(
@@ -186,8 +255,21 @@ class Settings(BaseSettings):
     @classmethod
     def _not_a_service_link(cls, value: Any) -> Any:
         """Kubernetes sets DETSERVE_PORT=tcp://... in every pod beside a Service called detserve."""
-        is_link = isinstance(value, str) and value.startswith(("tcp://", "udp://"))
-        return 8000 if is_link else value
+        return 8000 if _is_service_link(value) else value
+
+    @field_validator("grpc_port", mode="before")
+    @classmethod
+    def _no_service_link(cls, value: Any) -> Any:
+        """And DETSERVE_GRPC_PORT beside one called detserve-grpc."""
+        return 0 if _is_service_link(value) else value
+
+    @model_validator(mode="after")
+    def _grpc_can_be_served(self) -> Settings:
+        if self.grpc_port and self.grpc_port == self.port:
+            raise ValueError("--grpc-port and --port are the same; gRPC needs a port of its own.")
+        if self.grpc_port and not all(find_spec(name) for name in ("grpc", "google.protobuf")):
+            raise ValueError("--grpc-port needs more packages: pip install 'detserve[grpc]'.")
+        return self
 
     @model_validator(mode="after")
     def _two_tokens(self) -> Settings:
@@ -197,6 +279,14 @@ class Settings(BaseSettings):
             raise ValueError(
                 "--admin-token and --inference-token are the same: whoever may ask for predictions "
                 "could then replace the model. Choose two."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _label_studio(self) -> Settings:
+        if self.label_studio_token is not None and self.label_studio_url is None:
+            raise ValueError(
+                "--label-studio-token needs --label-studio-url: the token is sent there and nowhere else."
             )
         return self
 

@@ -14,6 +14,7 @@ from models.config import Config
 from models.postprocessing import paste_instance_masks
 from models.structures import ImageList
 from models.transfer import Uploader
+from models.wanted import wanted_of
 
 Inputs = Sequence[dict[str, Any]]
 Outputs = list[dict[str, Any]]
@@ -70,6 +71,27 @@ class DetectionModel(nn.Module):
     def size_divisibility(self) -> int:
         """Batches are padded to multiples of this."""
         return self.backbone.size_divisibility
+
+    @property
+    def takes_overrides(self) -> bool:
+        """Whether an image may have another NMS threshold and cap than the model's own."""
+        return False
+
+    def overrides(self, batched_inputs: Inputs) -> dict[str, Any]:
+        """Keywords for the parts that choose boxes: ``wanted``, or none where no image overrides anything.
+
+        Raises:
+            ValueError: an image does, and the model has parts that do not take it.
+        """
+        wanted = [wanted_of(inputs) for inputs in batched_inputs]
+        if not any(one.overrides for one in wanted):
+            return {}
+        if not self.takes_overrides:
+            raise ValueError(
+                f"This {type(self).__name__} has parts that choose boxes in a way of their own: it takes "
+                "neither nms_threshold nor detections_per_image for one image."
+            )
+        return {"wanted": wanted}
 
     def forward(self, batched_inputs: Inputs) -> Outputs:
         """Predict N images; ``pred_masks`` of instances are (R, height, width) bool."""

@@ -16,6 +16,7 @@ from models.layers.batched_nms import best_per_image
 from models.postprocessing import rescale_instances
 from models.structures import Boxes, ImageList, Instances
 from models.transfer import pays_together, to_host
+from models.wanted import EVERYTHING, Wanted, caps, nms_thresholds, takes_wanted
 
 
 def permute_to_N_HWA_K(tensor: Tensor, channels: int) -> Tensor:  # noqa: N802  # the field's name
@@ -68,13 +69,26 @@ class DenseDetector(DetectionModel):
             head_in_features = sorted(shapes, key=lambda name: shapes[name].known_stride)
         self.head_in_features = tuple(head_in_features)
 
+    @property
+    def takes_overrides(self) -> bool:
+        """Whether the methods, of which a subclass may have its own, take them."""
+        methods = (self.forward_inference, self.detections, self.inference_single_image)
+        return all(takes_wanted(method) for method in methods)
+
     @torch.no_grad()
     def predict(self, batched_inputs: Inputs) -> Outputs:
-        """Per image ``{"instances": Instances}`` at the output resolution."""
+        """Per image ``{"instances": Instances}`` at the output resolution.
+
+        Of what is wanted of an input only the overrides count; no instance is left out.
+
+        Raises:
+            ValueError: see :meth:`overrides`.
+        """
+        overrides = self.overrides(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         levels = [features[name] for name in self.head_in_features]
-        results = to_host(self.forward_inference(images, levels, self.head(levels)))
+        results = to_host(self.forward_inference(images, levels, self.head(levels), **overrides))
         sizes = output_sizes(batched_inputs, images)
         return [
             {"instances": rescale_instances(instances, *size)}
@@ -82,9 +96,14 @@ class DenseDetector(DetectionModel):
         ]
 
     def forward_inference(
-        self, images: ImageList, features: list[Tensor], predictions: Any
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Any,
+        *,
+        wanted: Sequence[Wanted] | None = None,
     ) -> list[Instances]:
-        """Detections in pixels of the resized images."""
+        """Detections in pixels of the resized images; ``wanted`` as of :meth:`detections`."""
         raise NotImplementedError
 
     def detections(
@@ -93,6 +112,7 @@ class DenseDetector(DetectionModel):
         scores: Sequence[Tensor],
         deltas: Sequence[Tensor],
         image_sizes: Sequence[tuple[int, int]],
+        wanted: Sequence[Wanted] | None = None,
     ) -> list[Instances]:
         """Detections of N images.
 
@@ -101,12 +121,18 @@ class DenseDetector(DetectionModel):
             scores: per level (N, Hi * Wi * A, K) in 0 .. 1.
             deltas: per level (N, Hi * Wi * A, 4).
             image_sizes: (height, width) without padding. Boxes are not clipped to it before NMS.
+            wanted: per image its overrides; None is without.
         """
         if pays_together(scores[0].device):
-            return self.detect_together(anchors, scores, deltas, image_sizes)
+            return self.detect_together(anchors, scores, deltas, image_sizes, wanted)
         return [
             self.inference_single_image(
-                anchors, [level[i] for level in scores], [level[i] for level in deltas], image_size
+                anchors,
+                [level[i] for level in scores],
+                [level[i] for level in deltas],
+                image_size,
+                # A subclass's own need not know of overrides.
+                **({} if wanted is None else {"wanted": wanted[i]}),
             )
             for i, image_size in enumerate(image_sizes)
         ]
@@ -117,6 +143,7 @@ class DenseDetector(DetectionModel):
         scores: Sequence[Tensor],
         deltas: Sequence[Tensor],
         image_sizes: Sequence[tuple[int, int]],
+        wanted: Sequence[Wanted] | None = None,
     ) -> list[Instances]:
         """:meth:`detections` for all images at once, as a GPU likes it."""
         boxes, top_scores, classes = [], [], []
@@ -144,8 +171,8 @@ class DenseDetector(DetectionModel):
             image,
             num_images=len(image_sizes),
             num_classes=self.num_classes,
-            iou_threshold=self.test_nms_thresh,
-            most=self.max_detections_per_image,
+            iou_threshold=nms_thresholds(wanted, self.test_nms_thresh),
+            most=caps(wanted, self.max_detections_per_image),
         )
         return [
             Instances(
@@ -163,6 +190,7 @@ class DenseDetector(DetectionModel):
         box_cls: Sequence[Tensor],
         box_delta: Sequence[Tensor],
         image_size: tuple[int, int],
+        wanted: Wanted = EVERYTHING,
     ) -> Instances:
         """Detections of one image.
 
@@ -171,6 +199,7 @@ class DenseDetector(DetectionModel):
             box_cls: per level (Hi * Wi * A, K) scores in 0 .. 1.
             box_delta: per level (Hi * Wi * A, 4).
             image_size: (height, width) without padding. Boxes are not clipped to it before NMS.
+            wanted: its overrides count.
         """
         boxes, scores, classes = [], [], []
         for anchor, level_scores, deltas in zip(anchors, box_cls, box_delta, strict=True):
@@ -188,9 +217,13 @@ class DenseDetector(DetectionModel):
             classes.append(class_index)
         all_boxes, all_scores = torch.cat(boxes), torch.cat(scores)
         all_classes = torch.cat(classes)
+        nms_threshold = wanted.nms_threshold_or(self.test_nms_thresh)
         keep = torchvision.ops.batched_nms(
-            all_boxes.float(), all_scores.float(), all_classes, self.test_nms_thresh
-        )[: self.max_detections_per_image]
+            all_boxes.float(), all_scores.float(), all_classes, nms_threshold
+        )
+        most = wanted.cap_or(self.max_detections_per_image)
+        if most >= 0:
+            keep = keep[:most]
         return Instances(
             image_size,
             pred_boxes=Boxes(all_boxes[keep]),

@@ -15,6 +15,7 @@ from models.layers import ShapeSpec
 from models.layers.batch_norm import Norm
 from models.proposals import DefaultAnchorGenerator
 from models.structures import ImageList, Instances
+from models.wanted import Wanted
 
 
 class FCOS(DenseDetector):
@@ -86,6 +87,8 @@ class FCOS(DenseDetector):
         images: ImageList,
         features: list[Tensor],
         predictions: tuple[list[Tensor], list[Tensor], list[Tensor]],
+        *,
+        wanted: Sequence[Wanted] | None = None,
     ) -> list[Instances]:
         """See :meth:`DenseDetector.forward_inference`; a score is √(class · centre-ness)."""
         anchors = self.anchor_generator(features)
@@ -97,7 +100,7 @@ class FCOS(DenseDetector):
             torch.sqrt(cls.sigmoid() * center.sigmoid())
             for cls, center in zip(logits, centerness, strict=True)
         ]
-        return self.detections(anchors, scores, deltas, images.image_sizes)
+        return self.detections(anchors, scores, deltas, images.image_sizes, wanted)
 
 
 class FCOSHead(RetinaNetHead):

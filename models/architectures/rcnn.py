@@ -24,7 +24,7 @@ from models.postprocessing import detector_postprocess, rescale_instances, resca
 from models.proposals import build_proposal_generator
 from models.structures import ImageList, Instances
 from models.transfer import to_device, to_host
-from models.wanted import Wanted, wanted_of
+from models.wanted import Wanted, takes_wanted, wanted_of
 
 
 @META_ARCH_REGISTRY.register()
@@ -72,12 +72,29 @@ class GeneralizedRCNN(DetectionModel):
             "roi_heads": build_roi_heads(cfg, shapes),
         } | normalization_from_config(cfg)
 
+    @property
+    def takes_overrides(self) -> bool:
+        """Whether heads and predictor, which may be somebody's own, take them."""
+        heads: Any = self.roi_heads
+        predictor: Any = getattr(heads, "box_predictor", None)
+        if isinstance(predictor, nn.ModuleList):
+            predictor = predictor[-1]
+        return (
+            type(heads).forward is ROIHeads.forward
+            and takes_wanted(heads.detect_boxes)
+            and predictor is not None
+            and takes_wanted(predictor.inference)
+        )
+
     @torch.no_grad()
     def predict(self, batched_inputs: Inputs) -> Outputs:
         """Per image ``{"instances": Instances}`` at the output resolution, masks soft.
 
         An input with ``wanted`` (:class:`models.wanted.Wanted`) gets those instances alone, and under
         ``found_scores`` the scores of all. They are on the host, wherever the model runs.
+
+        Raises:
+            ValueError: see :meth:`overrides`.
         """
         images = self.preprocess_image(batched_inputs)
         return self.answer(images, self.backbone(images.tensor), batched_inputs)
@@ -95,9 +112,9 @@ class GeneralizedRCNN(DetectionModel):
             chosen = _choose(found, sizes, wanted)
         else:
             # On the host, where each question to a box does not wait for the device.
-            found = to_host(
-                heads.detect_boxes(features, self.propose(images, features, batched_inputs))
-            )
+            overrides = self.overrides(batched_inputs)
+            proposals = self.propose(images, features, batched_inputs)
+            found = to_host(heads.detect_boxes(features, proposals, **overrides))
             chosen = _choose(found, sizes, wanted)
             chosen = to_host(_complete(heads, features, chosen, wanted))
         outputs: Outputs = []
@@ -149,9 +166,10 @@ class GeneralizedRCNN(DetectionModel):
         self, images: ImageList, features: dict[str, Any], batched_inputs: Inputs
     ) -> list[Instances]:
         """Per image its detections with all outputs, in pixels of the resized image."""
+        overrides = self.overrides(batched_inputs)
         proposals = self.propose(images, features, batched_inputs)
         results: list[Instances]
-        results, _ = self.roi_heads(images, features, proposals)
+        results, _ = self.roi_heads(images, features, proposals, **overrides)
         return results
 
     def propose(

@@ -21,6 +21,7 @@ from models.layers.batch_norm import LevelBatchNorm2d, Norm
 from models.matcher import Matcher
 from models.proposals import build_anchor_generator
 from models.structures import ImageList, Instances
+from models.wanted import Wanted
 
 
 @META_ARCH_REGISTRY.register()
@@ -128,12 +129,14 @@ class RetinaNet(DenseDetector):
         images: ImageList,
         features: list[Tensor],
         predictions: tuple[list[Tensor], list[Tensor]],
+        *,
+        wanted: Sequence[Wanted] | None = None,
     ) -> list[Instances]:
         """See :meth:`DenseDetector.forward_inference`."""
         anchors = self.anchor_generator(features)
         scores = [permute_to_N_HWA_K(level, self.num_classes).sigmoid() for level in predictions[0]]
         deltas = [permute_to_N_HWA_K(level, 4) for level in predictions[1]]
-        return self.detections(anchors, scores, deltas, images.image_sizes)
+        return self.detections(anchors, scores, deltas, images.image_sizes, wanted)
 
 
 class RetinaNetHead(nn.Module):

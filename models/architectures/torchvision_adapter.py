@@ -17,6 +17,10 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from models.architectures.base import Inputs, Outputs
 from models.architectures.build import META_ARCH_REGISTRY
+from models.architectures.torchvision_overrides import (
+    override_in_dense_detector_,
+    override_in_roi_heads_,
+)
 from models.architectures.torchvision_transform import KeepSoftMasks, TorchvisionPreprocessing
 from models.checkpoints.loading import LoadReport, load_checkpoint
 from models.checkpoints.reading import read_checkpoint
@@ -43,6 +47,7 @@ class TorchvisionDetector(nn.Module):
     """
 
     input_format = "RGB"
+    takes_overrides = True
 
     @configurable
     def __init__(
@@ -93,7 +98,10 @@ class TorchvisionDetector(nn.Module):
             _freeze_norms_(self.detector.backbone.body, frozen_norm_eps)
         self._wanted: Sequence[Wanted] = ()
         self._found_scores: list[Tensor] = []
-        if not is_dense:
+        if is_dense:
+            override_in_dense_detector_(self.detector, lambda: self._wanted)
+        else:
+            override_in_roi_heads_(self.detector.roi_heads, lambda: self._wanted)
             self._choose_before_masks()
 
     def _choose_before_masks(self) -> None:

@@ -24,6 +24,7 @@ from models.layers import ShapeSpec
 from models.matcher import Matcher
 from models.poolers import ROIPooler
 from models.structures import Boxes, Instances
+from models.wanted import Wanted, caps, nms_thresholds
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -93,7 +94,10 @@ class CascadeROIHeads(StandardROIHeads):
         }
 
     def detect_boxes(
-        self, features: Mapping[str, Tensor], proposals: list[Instances]
+        self,
+        features: Mapping[str, Tensor],
+        proposals: list[Instances],
+        wanted: Sequence[Wanted] | None = None,
     ) -> list[Instances]:
         """Scores are the mean over the stages, each on its own boxes; boxes are the last stage's."""
         levels = [features[name] for name in self.box_in_features]
@@ -119,8 +123,8 @@ class CascadeROIHeads(StandardROIHeads):
             scores,
             image_sizes,
             last.test_score_thresh,
-            last.test_nms_thresh,
-            last.test_topk_per_image,
+            nms_thresholds(wanted, last.test_nms_thresh),
+            caps(wanted, last.test_topk_per_image),
         )
         return instances
 

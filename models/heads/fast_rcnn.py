@@ -22,6 +22,7 @@ from models.layers import ShapeSpec, batched_nms_rotated
 from models.layers.batched_nms import best_per_image
 from models.structures import Boxes, Instances, RotatedBoxes
 from models.transfer import pays_together, to_device
+from models.wanted import Wanted, caps, nms_thresholds
 
 
 def fast_rcnn_inference(
@@ -29,8 +30,8 @@ def fast_rcnn_inference(
     scores: Sequence[Tensor],
     image_shapes: Sequence[tuple[int, int]],
     score_thresh: float,
-    nms_thresh: float,
-    topk_per_image: int,
+    nms_thresh: float | Sequence[float],
+    topk_per_image: int | Sequence[int],
     *,
     rotated: bool = False,
 ) -> tuple[list[Instances], list[Tensor]]:
@@ -41,8 +42,9 @@ def fast_rcnn_inference(
         scores: per image (Ri, K + 1), the background last.
         image_shapes: (height, width) of each image.
         score_thresh: a detection scores strictly more.
-        nms_thresh: boxes of one class that overlap more (IoU) are suppressed.
-        topk_per_image: how many detections an image keeps; negative keeps all.
+        nms_thresh: boxes of one class that overlap more (IoU) are suppressed; one number, or of each
+            image its own.
+        topk_per_image: how many detections an image keeps; negative keeps all. Likewise.
         rotated: boxes are rotated (B = 5): only near-horizontal ones are clipped to the image, and
             boxes of one class that overlap at least as much as ``nms_thresh`` are suppressed.
 
@@ -54,18 +56,15 @@ def fast_rcnn_inference(
         return detect_together(
             boxes, scores, image_shapes, score_thresh, nms_thresh, topk_per_image
         )
+    number = len(image_shapes)
+    limits = nms_thresh if isinstance(nms_thresh, Sequence) else [nms_thresh] * number
+    most = topk_per_image if isinstance(topk_per_image, Sequence) else [topk_per_image] * number
     results = [
         fast_rcnn_inference_single_image(
-            boxes_per_image,
-            scores_per_image,
-            shape,
-            score_thresh,
-            nms_thresh,
-            topk_per_image,
-            rotated=rotated,
+            boxes_per_image, scores_per_image, shape, score_thresh, limit, topk, rotated=rotated
         )
-        for boxes_per_image, scores_per_image, shape in zip(
-            boxes, scores, image_shapes, strict=True
+        for boxes_per_image, scores_per_image, shape, limit, topk in zip(
+            boxes, scores, image_shapes, limits, most, strict=True
         )
     ]
     return [instances for instances, _ in results], [index for _, index in results]
@@ -115,8 +114,8 @@ def detect_together(
     scores: Sequence[Tensor],
     image_shapes: Sequence[tuple[int, int]],
     score_thresh: float,
-    nms_thresh: float,
-    topk_per_image: int,
+    nms_thresh: float | Sequence[float],
+    topk_per_image: int | Sequence[int],
 ) -> tuple[list[Instances], list[Tensor]]:
     """:func:`fast_rcnn_inference` for all images at once, as a GPU likes it; upright boxes only."""
     lengths = [len(regions) for regions in boxes]
@@ -248,16 +247,22 @@ class FastRCNNOutputLayers(nn.Module):
         return self.cls_score(x), self.bbox_pred(x)
 
     def inference(
-        self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]
+        self,
+        predictions: tuple[Tensor, Tensor],
+        proposals: Sequence[Instances],
+        wanted: Sequence[Wanted] | None = None,
     ) -> tuple[list[Instances], list[Tensor]]:
-        """Detections from what :meth:`forward` returned; see :func:`fast_rcnn_inference`."""
+        """Detections from what :meth:`forward` returned; see :func:`fast_rcnn_inference`.
+
+        ``wanted`` has of each image its overrides; None is without.
+        """
         return fast_rcnn_inference(
             self.predict_boxes(predictions, proposals),
             self.predict_probs(predictions, proposals),
             [proposals_per_image.image_size for proposals_per_image in proposals],
             self.test_score_thresh,
-            self.test_nms_thresh,
-            self.test_topk_per_image,
+            nms_thresholds(wanted, self.test_nms_thresh),
+            caps(wanted, self.test_topk_per_image),
             rotated=len(self.box2box_transform.weights) == 5,
         )
 

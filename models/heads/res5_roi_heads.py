@@ -17,6 +17,7 @@ from models.heads.roi_heads import ROI_HEADS_REGISTRY, ROIHeads, pooler_from_con
 from models.layers import ShapeSpec
 from models.poolers import ROIPooler
 from models.structures import Boxes, Instances
+from models.wanted import Wanted
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -110,12 +111,16 @@ class Res5ROIHeads(ROIHeads):
         return transformed
 
     def detect_boxes(
-        self, features: Mapping[str, Tensor], proposals: list[Instances]
+        self,
+        features: Mapping[str, Tensor],
+        proposals: list[Instances],
+        wanted: Sequence[Wanted] | None = None,
     ) -> list[Instances]:
         """See :meth:`ROIHeads.detect_boxes`."""
         regions = self._shared_roi_transform(features, [p.proposal_boxes for p in proposals])
         predictions = self.box_predictor(regions.mean(dim=(2, 3)))
-        instances: list[Instances] = self.box_predictor.inference(predictions, proposals)[0]
+        given = (predictions, proposals) if wanted is None else (predictions, proposals, wanted)
+        instances: list[Instances] = self.box_predictor.inference(*given)[0]
         return instances
 
     def forward_with_given_boxes(

@@ -19,6 +19,7 @@ from models.matcher import Matcher
 from models.poolers import ROIPooler
 from models.registry import Registry
 from models.structures import ImageList, Instances
+from models.wanted import Wanted
 
 ROI_HEADS_REGISTRY = Registry("ROI_HEADS", key="MODEL.ROI_HEADS.NAME")
 """Called as ``obj(cfg, input_shape)`` with the backbone's output shape; returns :class:`ROIHeads`."""
@@ -70,6 +71,8 @@ class ROIHeads(nn.Module):
         features: Mapping[str, Tensor],
         proposals: list[Instances],
         targets: list[Instances] | None = None,
+        *,
+        wanted: Sequence[Wanted] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
         """Detections of N images.
 
@@ -78,17 +81,29 @@ class ROIHeads(nn.Module):
             features: feature maps (N, C, H, W) by name.
             proposals: per image its proposals (``proposal_boxes``, ``objectness_logits``).
             targets: ground truth, for training.
+            wanted: see :meth:`detect_boxes`.
 
         Returns:
             Per image its detections in inference; the losses by name in training.
         """
-        instances = self.detect_boxes(features, proposals)
+        # Heads of somebody's own need not know of overrides.
+        instances = (
+            self.detect_boxes(features, proposals)
+            if wanted is None
+            else self.detect_boxes(features, proposals, wanted)
+        )
         return self.forward_with_given_boxes(features, instances), {}
 
     def detect_boxes(
-        self, features: Mapping[str, Tensor], proposals: list[Instances]
+        self,
+        features: Mapping[str, Tensor],
+        proposals: list[Instances],
+        wanted: Sequence[Wanted] | None = None,
     ) -> list[Instances]:
-        """The first half of :meth:`forward`: ``pred_boxes``, ``scores`` and ``pred_classes`` alone."""
+        """The first half of :meth:`forward`: ``pred_boxes``, ``scores`` and ``pred_classes`` alone.
+
+        ``wanted`` has of each image its overrides; None is without. Nothing is left out here.
+        """
         raise NotImplementedError
 
     def forward_with_given_boxes(
@@ -249,13 +264,18 @@ class StandardROIHeads(ROIHeads):
         return instances
 
     def detect_boxes(
-        self, features: Mapping[str, Tensor], proposals: list[Instances]
+        self,
+        features: Mapping[str, Tensor],
+        proposals: list[Instances],
+        wanted: Sequence[Wanted] | None = None,
     ) -> list[Instances]:
         """See :meth:`ROIHeads.detect_boxes`."""
         levels = [features[name] for name in self.box_in_features]
         pooled = self.box_pooler(levels, [p.proposal_boxes for p in proposals])
         predictions = self.box_predictor(self.box_head(pooled))
-        instances: list[Instances] = self.box_predictor.inference(predictions, proposals)[0]
+        # A predictor of somebody's own need not know of overrides.
+        given = (predictions, proposals) if wanted is None else (predictions, proposals, wanted)
+        instances: list[Instances] = self.box_predictor.inference(*given)[0]
         return instances
 
     def keypoint_logits(self, features: Mapping[str, Tensor], instances: list[Instances]) -> Tensor:

@@ -9,12 +9,14 @@ others, and bit-equal to that of ``torchvision.ops.nms`` on the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 import torchvision.ops
 from torch import Tensor
+
+from models.transfer import to_device
 
 CORRECTIONS_PER_CHECK = 12
 """Corrections between two looks at whether anything changed: a look waits for the device."""
@@ -24,13 +26,14 @@ PAIRS_AT_ONCE = 2**26
 """Bounds the memory of the comparison: about 0.8 GB for so many pairs."""
 
 
-def suppress(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
+def suppress(boxes: Tensor, valid: Tensor, iou_threshold: float | Tensor) -> Tensor:
     """Which boxes of each of G groups stay.
 
     Args:
         boxes: (G, n, 4) float32, XYXY, best first within a group.
         valid: (G, n) bool; the others are padding: they neither stay nor suppress.
-        iou_threshold: boxes that overlap a better one more (IoU) go.
+        iou_threshold: boxes that overlap a better one more (IoU) go; one number, or of each group its
+            own, (G,) float32, rounded down.
 
     Returns:
         (G, n) bool.
@@ -39,16 +42,26 @@ def suppress(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     if not groups or not size:
         return valid
     if size > LARGEST_GROUP:
+        limits: list[float] = (
+            torch.as_tensor(iou_threshold, dtype=torch.float64).expand(groups).tolist()
+        )
         return torch.stack(
-            [_suppress_one(b, v, iou_threshold) for b, v in zip(boxes, valid, strict=True)]
+            [_suppress_one(*group) for group in zip(boxes, valid, limits, strict=True)]
         )
     step = max(1, PAIRS_AT_ONCE // size**2)
     return torch.cat(
         [
-            _settle(_overlaps(boxes[i : i + step], iou_threshold), valid[i : i + step])
-            for i in range(0, groups, step)
+            _settle(_overlaps(boxes[chunk], _limit(iou_threshold, chunk)), valid[chunk])
+            for chunk in (slice(i, i + step) for i in range(0, groups, step))
         ]
     )
+
+
+def _limit(iou_threshold: float | Tensor, chunk: slice) -> float | Tensor:
+    """What the overlaps of a chunk of groups are compared with."""
+    if isinstance(iou_threshold, Tensor):
+        return iou_threshold[chunk, None, None]
+    return _largest_float32_up_to(iou_threshold)
 
 
 def best_per_image(
@@ -59,8 +72,8 @@ def best_per_image(
     *,
     num_images: int,
     num_classes: int,
-    iou_threshold: float,
-    most: int,
+    iou_threshold: float | Sequence[float],
+    most: int | Sequence[int],
 ) -> list[Tensor]:
     """Suppress within each class of each image, and choose the best of what stays.
 
@@ -69,8 +82,9 @@ def best_per_image(
         scores: (C,), without NaN.
         classes, images: (C,) int64, which class of which image each belongs to.
         num_images, num_classes: how many there are.
-        iou_threshold: boxes of one class that overlap a better one more (IoU) go.
-        most: how many an image keeps; negative keeps all.
+        iou_threshold: boxes of one class that overlap a better one more (IoU) go; one number, or of
+            each image its own.
+        most: how many an image keeps; negative keeps all. Likewise.
 
     Returns:
         Per image the indices of its candidates, best first; of equal scores the earlier one first.
@@ -89,15 +103,25 @@ def best_per_image(
     padded[row, place] = boxes[order]
     valid = torch.zeros((rows, longest), dtype=torch.bool, device=boxes.device)
     valid[row, place] = True
+    limit: float | Tensor
+    if isinstance(iou_threshold, Sequence):
+        rounded = [_largest_float32_up_to(own) for own in iou_threshold]
+        of_images = torch.tensor(rounded, dtype=torch.float32)
+        limit = padded.new_empty(rows)
+        limit[row] = to_device(of_images, boxes.device)[images[order]]
+    else:
+        limit = iou_threshold
     gone = torch.ones_like(order)
-    gone[order] = (~suppress(padded, valid, iou_threshold)[row, place]).long()
+    gone[order] = (~suppress(padded, valid, limit)[row, place]).long()
 
     key = images * 2 + gone
     chosen = by_score[key[by_score].argsort(stable=True)]  # by image, what stays first, best first
     indices, start = [], 0
-    for stay, go in _counts(key, num_images * 2).view(-1, 2).tolist():
-        kept = stay if most < 0 else min(stay, most)
-        indices.append(chosen[start : start + kept])
+    caps = most if isinstance(most, Sequence) else [most] * num_images
+    counts = _counts(key, num_images * 2).view(-1, 2).tolist()
+    for (stay, go), cap in zip(counts, caps, strict=True):
+        best = stay if cap < 0 else min(stay, cap)
+        indices.append(chosen[start : start + best])
         start += stay + go
     return indices
 
@@ -120,9 +144,10 @@ def _settle(overlaps: Tensor, valid: Tensor) -> Tensor:
             return kept
 
 
-def _overlaps(boxes: Tensor, iou_threshold: float) -> Tensor:
+def _overlaps(boxes: Tensor, limit: float | Tensor) -> Tensor:
     """(G, n, n), 1 where the box of the row is better than that of the column and overlaps it.
 
+    ``limit`` is a float32 number, or (G, 1, 1).
     In half precision on a GPU, where the product with it is fastest: counts up to 2048 are exact.
     """
     x1, y1, x2, y2 = boxes.float().unbind(dim=2)
@@ -132,7 +157,7 @@ def _overlaps(boxes: Tensor, iou_threshold: float) -> Tensor:
     height = _of_pairs(torch.minimum, y2).sub_(_of_pairs(torch.maximum, y1)).clamp_(min=0)
     intersection = width.mul_(height)
     union = _of_pairs(torch.add, areas).sub_(intersection)
-    above = intersection.div_(union) > _largest_float32_up_to(iou_threshold)
+    above = intersection.div_(union) > limit
     return above.triu_(diagonal=1).to(torch.float16 if boxes.is_cuda else torch.float32)
 
 

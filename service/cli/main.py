@@ -54,10 +54,18 @@ def serve(context: typer.Context) -> None:
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files, folders, patterns.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the answers.")] = Path(
         "predictions"
     ),
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Take the folders in folders too.")
+    ] = False,
+    coco: Annotated[
+        Path | None, typer.Option(help="File for the results of all images, as COCO JSON.")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Detectron2 config; default: the embedded model.")
     ] = None,
@@ -110,6 +118,8 @@ def predict(
             mode=mode,
             options=options,
             plugins=plugins or (),
+            recursive=recursive,
+            coco=coco,
         )
     )
 

@@ -16,9 +16,11 @@ from models import zoo
 from models.errors import ModelError
 from models.execution import MODES
 from service.allocator import keep_large_buffers
+from service.batches.sources import ImageFiles, find_images
+from service.cli.coco_file import CocoFile
 from service.encoding.annotate import annotate
 from service.encoding.instances import Selection, encode_prediction
-from service.errors import ApiError
+from service.errors import ApiError, Unprocessable
 from service.images import ImageLimits, decode_image
 from service.inference.detector import Detector
 from service.inference.torch_detector import load_torch_detector
@@ -41,8 +43,17 @@ def run(
     mode: str,
     options: Mapping[str, Any],
     plugins: Sequence[Path] = (),
+    recursive: bool = False,
+    coco: Path | None = None,
 ) -> int:
-    """Predict every image; exits with 0 if all could be used, 1 if some not, 2 if none was tried."""
+    """Predict every image; exits with 0 if all could be used, 1 if some not, 2 if none was tried.
+
+    Args:
+        images: files, folders and patterns, see :func:`service.batches.sources.find_images`.
+        out: folder of a JSON and a picture for each.
+        recursive: take the folders in folders too.
+        coco: file for the results of all images in COCO's form.
+    """
     if zoo_name is not None and config is not None:
         return _fail("--config and --zoo exclude each other: a model has one config.")
     if zoo_name is not None and weights is None:
@@ -53,6 +64,9 @@ def run(
         return _fail(f"--mode is one of {', '.join(MODES)}, not {mode!r}.")
     keep_large_buffers()
     try:
+        source = ImageFiles(find_images(images, recursive=recursive, leave_out=out))
+        stems = _unique_stems(source.paths)
+        _check_outputs(source.paths, out, stems)
         import_plugins(split_paths(plugins))
         named = zoo.get(zoo_name) if zoo_name is not None else config
         if weights is None:
@@ -74,23 +88,47 @@ def run(
         return _fail(error.message)
     except OSError as error:
         return _fail(f"The folder {out} cannot be made: {error.strerror}.")
+    if coco is None:
+        return _predict_all(detector, selection, source, out, stems, None)
+    if "instances" not in detector.description.outputs:
+        return _fail("--coco tells instances, and this model finds none.")
+    try:
+        file = CocoFile(coco, source.names, detector.description)
+    except OSError as error:
+        return _fail(f"{coco} cannot be written: {error.strerror}.")
+    with file:
+        code = _predict_all(detector, selection, source, out, stems, file)
+    console.print(f"COCO results -> {coco}; {file.numbering}.", markup=False)
+    return code
+
+
+def _predict_all(
+    detector: Detector,
+    selection: Selection,
+    source: ImageFiles,
+    out: Path,
+    stems: Sequence[str],
+    coco: CocoFile | None,
+) -> int:
+    """Predict one after the other, with a bar; the exit code."""
     failed = 0
-    stems = _unique_stems(images)
     columns = (TextColumn("{task.description}"), Bar(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("Predicting", total=len(images))
-        for path, stem in zip(images, stems, strict=True):
+        task = progress.add_task("Predicting", total=len(stems))
+        for index, (path, stem) in enumerate(zip(source.paths, stems, strict=True)):
             try:
-                found = _predict_one(detector, selection, path, out, stem)
-                done = f"{path}: {found} -> {out / stem}.json, .png"
+                data = source.read(index)
+                encoded = _predict_one(detector, selection, path, data, out, stem)
+                if coco is not None:
+                    coco.add(index, encoded["instances"])
+                done = f"{path}: {_found(encoded)} -> {out / stem}.json, .png"
                 progress.console.print(done, markup=False)
             except ApiError as error:
                 failed += 1
                 progress.console.print(f"{path}: {error.message}", style="red", markup=False)
             except OSError as error:
                 failed += 1
-                hint = "; give its files, as in DIR/*.jpg" if path.is_dir() else ""
-                message = f"{path}: {error.strerror}{hint}"
+                message = f"{path}: {error.strerror}"
                 progress.console.print(message, style="red", markup=False)
             progress.advance(task)
     return 1 if failed else 0
@@ -103,18 +141,32 @@ def _fail(message: str) -> int:
 
 def _unique_stems(images: Sequence[Path]) -> list[str]:
     """Names of the outputs: the images' own without the ending, numbered where two are equal."""
-    stems: list[str] = []
+    stems: dict[str, None] = {}
     for path in images:
         stem, number = path.stem, 2
         while stem in stems:
             stem, number = f"{path.stem}-{number}", number + 1
-        stems.append(stem)
-    return stems
+        stems[stem] = None
+    return list(stems)
 
 
-def _predict_one(detector: Detector, selection: Selection, path: Path, out: Path, stem: str) -> str:
-    """Predict one file and write its two outputs; what was found, in words."""
-    pixels = decode_image(path.read_bytes(), ImageLimits()).pixels
+def _check_outputs(images: Sequence[Path], out: Path, stems: Sequence[str]) -> None:
+    """Raise :class:`Unprocessable` where a picture would be written over an image."""
+    inputs = {path.resolve() for path in images}
+    folder = out.resolve()
+    for stem in stems:
+        if folder / f"{stem}.png" in inputs:
+            raise Unprocessable(
+                "output_is_input",
+                f"The picture of {stem} would overwrite an image in {out}; name another --out.",
+            )
+
+
+def _predict_one(
+    detector: Detector, selection: Selection, path: Path, data: bytes, out: Path, stem: str
+) -> dict[str, Any]:
+    """Predict one file and write its two outputs; what was found."""
+    pixels = decode_image(data, ImageLimits()).pixels
     prepared = detector.prepare(pixels, tta=selection.tta)
     prediction = detector.infer([dataclasses.replace(prepared, wanted=selection.wanted)])[0]
     description = detector.description
@@ -136,6 +188,11 @@ def _predict_one(detector: Detector, selection: Selection, path: Path, out: Path
     flags = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_INDENT_2
     (out / f"{stem}.json").write_bytes(orjson.dumps(answer, option=flags))
     annotate(pixels, prediction, selection, description).save(out / f"{stem}.png")
+    return encoded
+
+
+def _found(encoded: Mapping[str, Any]) -> str:
+    """What was found, in words."""
     if "instances" in encoded:
         return f"{len(encoded['instances']['scores'])} instances"
     if "proposals" in encoded:

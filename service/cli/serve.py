@@ -19,6 +19,7 @@ from service.logging import configure_logging
 from service.repository.served import ServedModel
 from service.runtime import Runtime
 from service.server import serve
+from service.server.listening import CannotListenError, listen
 from service.settings import PRETRAINED, Settings, unknown_variables
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -51,6 +52,12 @@ def run(arguments: Sequence[str]) -> int:
     if settings.model_root is not None and not settings.model_root.is_dir():
         _complain(f"--model-root: there is no folder {settings.model_root}.")
         return 2
+    if settings.grpc_port:
+        try:  # before the model is loaded; gRPC itself says no more than that it failed
+            listen(settings.host, settings.grpc_port).close()
+        except CannotListenError as error:
+            _complain(f"--grpc-port: {error}")
+            return 1
     try:
         runtime = Runtime(settings)
     except (ModelError, ApiError) as error:
@@ -107,7 +114,7 @@ def _banner(address: str, runtime: Runtime) -> None:
     lines = [*map(_in_words, runtime.repository)] or [
         "The repository has no version yet. Add one: detserve models add."
     ]
-    lines.append(f"Serving at {address} (API at {address}/docs).")
+    lines.append(f"Serving at {address} (a page to play with; API at {address}/docs).")
     if runtime.repository:
         sample = PRETRAINED / "samples" / "shapes-1.jpg"
         if runtime.settings.weights is None and runtime.settings.repository is None:

@@ -29,17 +29,18 @@ def annotate(
     A panoptic map is drawn rather than the instances that it is made of, and a semantic map only
     where there is nothing else.
     """
-    if prediction.panoptic_seg is not None and selection.segmentation != "none":
+    maps = selection.segmentation != "none"
+    if prediction.panoptic_seg is not None and maps and selection.includes("panoptic"):
         return _draw_panoptic(pixels, prediction, model)
     if prediction.instances is not None:
         instances = select(prediction.instances, selection)
         picture = _draw_instances(pixels, instances, selection, model)
-        if instances.has("pred_keypoints"):
+        if instances.has("pred_keypoints") and selection.includes("keypoints"):
             _draw_keypoints(picture, instances, model)
         return picture
-    if prediction.proposals is not None:
+    if prediction.proposals is not None and selection.includes("proposals"):
         return _draw_proposals(pixels, prediction.proposals, selection.wanted.max_detections)
-    if prediction.sem_seg is not None and selection.segmentation != "none":
+    if prediction.sem_seg is not None and maps and selection.includes("sem_seg"):
         return _draw_semantic(pixels, prediction.sem_seg.numpy(), model)
     return Image.fromarray(pixels)
 
@@ -79,10 +80,16 @@ def _draw_keypoints(picture: Image.Image, instances: Instances, model: ModelDesc
     radius = max(2, round(0.003 * math.sqrt(picture.width * picture.height)))
     for points in instances.pred_keypoints.tolist():
         seen = [score >= LEAST_KEYPOINT_SCORE for _, _, score in points]
-        for number, (a, b) in enumerate(model.keypoint_skeleton):
-            if seen[a] and seen[b]:
-                ends = [tuple(points[a][:2]), tuple(points[b][:2])]
-                draw.line(ends, fill=class_color(number), width=radius)
+        lines = [
+            (class_color(number), [tuple(points[a][:2]), tuple(points[b][:2])])
+            for number, (a, b) in enumerate(model.keypoint_skeleton)
+            if seen[a] and seen[b]
+        ]
+        # With a dark rim, they stand out from bright pictures and from masks of their own colour.
+        for _, ends in lines:
+            draw.line(ends, fill=(0, 0, 0), width=radius + 2 * max(1, radius // 3))
+        for color, ends in lines:
+            draw.line(ends, fill=color, width=radius)
         for (x, y, _), visible in zip(points, seen, strict=True):
             if visible:
                 box = (x - radius, y - radius, x + radius, y + radius)
@@ -129,7 +136,7 @@ def _draw_panoptic(
 def _draw_semantic(
     pixels: NDArray[np.uint8], classes: NDArray[np.integer], model: ModelDescription
 ) -> Image.Image:
-    ids = np.unique(classes).tolist()
+    ids = [class_id for class_id in np.unique(classes).tolist() if class_id >= 0]
     masks: list[Mask] = [(0, 0, classes == class_id) for class_id in ids]
     colors = [class_color(class_id, model.stuff_class_colors) for class_id in ids]
     return _draw_masks(pixels, masks, [""] * len(ids), colors, [[math.nan] * 4] * len(ids))

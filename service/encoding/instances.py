@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,30 +15,50 @@ from models.layers.mask_runs import encode_pasted_masks
 from models.structures import Instances, RotatedBoxes
 from models.structures.rle import RLE, encode_rle_crop
 from models.wanted import Wanted
+from service.encoding.boxes import BoxForm, encode_boxes
+from service.encoding.class_references import class_ids
+from service.encoding.mask_runs import MaskRuns
+from service.encoding.masks import MaskForm, encode_masks
 from service.encoding.segmentation import encode_panoptic_seg, encode_sem_seg
+from service.encoding.thresholds import resolve_thresholds
 from service.errors import Unprocessable
 from service.inference.detector import ModelDescription, Prediction, Views
-from service.schemas.options import PredictOptions
+from service.inference.windows.grid import Tiling
+from service.schemas.options import Extra, PredictOptions
+from service.schemas.window_options import check_tileable, region_corners, tiling_of
 
 
 @dataclass(frozen=True)
 class Selection:
-    """A request's options, resolved for one model."""
+    """A request's options, resolved for one model.
+
+    ``masks`` is whether there are any, ``mask_form`` in which form; ``include`` is None for all outputs.
+    ``region`` is XYXY in pixels of the picture, None all of it; ``tiles`` is None without tiles.
+    """
 
     wanted: Wanted
     masks: bool
     segmentation: str
     tta: Views | None
+    region: tuple[float, float, float, float] | None = None
+    tiles: Tiling | None = None
+    mask_form: MaskForm = "rle"
+    box_form: BoxForm = "xyxy"
+    include: frozenset[str] | None = None
+
+    def includes(self, *extras: Extra) -> bool:
+        """Whether one of these outputs is wanted."""
+        return self.include is None or not self.include.isdisjoint(extras)
 
     @classmethod
     def resolve(cls, options: PredictOptions, model: ModelDescription) -> Selection:
         """What ``options`` mean for ``model``.
 
         Raises:
-            Unprocessable: the threshold is below the model's own, the cap above it, a class unknown, or
+            Unprocessable: a threshold is below the model's own, the cap too high, a class unknown, or
                 something is asked for that the model has not, or not given that it needs.
         """
-        threshold, cap = options.score_threshold, options.max_detections
+        include = None if options.include is None else frozenset(options.include)
         if model.takes_proposals and options.proposals is None:
             raise Unprocessable(
                 "proposals_required",
@@ -48,68 +68,30 @@ class Selection:
             raise Unprocessable(
                 "proposals_not_taken", "This model makes its own proposals; leave proposals out."
             )
-        if threshold is not None and threshold < model.score_threshold:
-            raise Unprocessable(
-                "score_threshold_too_low",
-                f"score_threshold {threshold:g} is below the model's own, {model.score_threshold:g}, "
-                f"and the model computes nothing there. Lower {model.score_threshold_key} in its "
-                "config and reload.",
-                value=threshold,
-                minimum=model.score_threshold,
-            )
-        if cap is not None and 0 <= model.max_detections < cap:
-            raise Unprocessable(
-                "max_detections_too_high",
-                f"max_detections {cap} is above the model's own, {model.max_detections}, and the "
-                f"model keeps no more. Raise {model.max_detections_key} in its config and reload.",
-                value=cap,
-                maximum=model.max_detections,
+        tiles = tiling_of(options.tiles)
+        if tiles is not None:
+            maps = options.segmentation != "none"
+            check_tileable(
+                model.outputs, panoptic=maps and (include is None or "panoptic" in include)
             )
         return cls(
             wanted=Wanted(
-                score_threshold=model.default_score if threshold is None else threshold,
-                max_detections=model.default_most if cap is None else cap,
-                class_ids=None if options.classes is None else _class_ids(options.classes, model),
-                masks=options.masks == "rle",
-                segmentation=options.segmentation != "none",
+                **resolve_thresholds(options, model),
+                class_ids=None if options.classes is None else class_ids(options.classes, model),
+                masks=options.masks != "none",
+                keypoints=include is None or "keypoints" in include,
+                segmentation=options.segmentation != "none"
+                and (include is None or not include.isdisjoint(("sem_seg", "panoptic"))),
             ),
-            masks=options.masks == "rle" and "masks" in model.outputs,
+            masks=options.masks != "none" and "masks" in model.outputs,
             segmentation=options.segmentation,
+            mask_form=options.masks,
+            box_form=options.boxes,
+            include=include,
             tta=options.views(model.tta, min_size=model.min_size, max_size=model.max_size),
+            region=region_corners(options.region),
+            tiles=tiles,
         )
-
-
-def _class_ids(wanted: Sequence[int | str], model: ModelDescription) -> frozenset[int]:
-    by_name = {name: i for i, name in enumerate(model.class_names)}
-    ids = set()
-    for given in wanted:
-        if isinstance(given, int):
-            ids.add(_class_id(given, given, model))
-            continue
-        # A name may hold a comma itself, so the whole is tried first.
-        for part in [given] if given in by_name else given.split(","):
-            name = part.strip()
-            is_number = name.isascii() and name.isdigit() and len(name) < 10
-            ids.add(_class_id(by_name.get(name, int(name) if is_number else -1), name, model))
-    return frozenset(ids)
-
-
-def _class_id(class_id: int, given: int | str, model: ModelDescription) -> int:
-    names = model.class_names
-    if 0 <= class_id < len(names):
-        return class_id
-    if not names:
-        raise Unprocessable(
-            "unknown_class", "This model finds no classes of instances; leave classes out."
-        )
-    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    value = given if isinstance(given, int) else given[:64]
-    raise Unprocessable(
-        "unknown_class",
-        f"The model has no class {value!r}; its {len(names)} classes are {shown} "
-        f"(ids 0 to {len(names) - 1}). GET /models lists them all.",
-        value=value,
-    )
 
 
 def select(instances: Instances, selection: Selection) -> Instances:
@@ -122,6 +104,9 @@ def select(instances: Instances, selection: Selection) -> Instances:
 def mask_crops(instances: Instances) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
     """Per instance (left, top, bits): its mask as a crop of the picture, made one at a time."""
     masks = instances.pred_masks
+    if isinstance(masks, list):  # run lengths already, of a picture in tiles
+        yield from MaskRuns.of(masks, instances.image_size).crops()
+        return
     if masks.dtype == torch.bool:  # whole frames already, of an architecture that is not ours
         for frame in masks:
             yield 0, 0, frame.numpy()
@@ -131,9 +116,11 @@ def mask_crops(instances: Instances) -> Iterator[tuple[int, int, NDArray[np.bool
         yield left, top, bits.numpy()
 
 
-def _encode_masks(instances: Instances) -> list[RLE]:
+def _mask_runs(instances: Instances) -> list[RLE]:
     """RLE of each instance's mask; soft masks go there without becoming pixels."""
     masks = instances.pred_masks
+    if isinstance(masks, list):  # run lengths already, of a picture in tiles
+        return list(masks)
     if masks.dtype == torch.bool:
         height, width = instances.image_size
         return [
@@ -148,9 +135,11 @@ def encode_instances(
 ) -> dict[str, Any]:
     """The JSON object of one image's selected instances; arrays stay NumPy, for the serialiser."""
     classes = instances.pred_classes.numpy()
+    size = instances.image_size
+    box_mode, boxes = encode_boxes(instances.pred_boxes, size, selection.box_form)
     encoded: dict[str, Any] = {
-        "box_mode": model.box_mode,
-        "pred_boxes": instances.pred_boxes.tensor.contiguous().numpy(),
+        "box_mode": box_mode,
+        "pred_boxes": boxes,
         "pred_classes": np.ascontiguousarray(classes),
         "class_names": [model.class_names[i] for i in classes.tolist()],
         "scores": instances.scores.contiguous().numpy(),
@@ -158,8 +147,8 @@ def encode_instances(
     if isinstance(instances.pred_boxes, RotatedBoxes):
         encoded["polygons"] = instances.pred_boxes.polygons().contiguous().numpy()
     if selection.masks:
-        encoded["masks"] = _encode_masks(instances)
-    if instances.has("pred_keypoints"):
+        encoded["masks"] = encode_masks(_mask_runs(instances), size, selection.mask_form)
+    if instances.has("pred_keypoints") and selection.includes("keypoints"):
         encoded["pred_keypoints"] = instances.pred_keypoints.contiguous().numpy()
     return encoded
 
@@ -172,21 +161,24 @@ def encode_prediction(
     if prediction.instances is not None:
         selected = select(prediction.instances, selection)
         encoded["instances"] = encode_instances(selected, selection, model)
-    if prediction.proposals is not None:
+    if prediction.proposals is not None and selection.includes("proposals"):
         proposals = prediction.proposals
         if selection.wanted.max_detections >= 0:
             proposals = proposals[: selection.wanted.max_detections]
+        box_mode, boxes = encode_boxes(
+            proposals.proposal_boxes, proposals.image_size, selection.box_form
+        )
         encoded["proposals"] = {
-            "box_mode": model.box_mode,
-            "proposal_boxes": proposals.proposal_boxes.tensor.contiguous().numpy(),
+            "box_mode": box_mode,
+            "proposal_boxes": boxes,
             "objectness_logits": proposals.objectness_logits.contiguous().numpy(),
         }
     form = selection.segmentation
-    if prediction.sem_seg is not None and form != "none":
+    if prediction.sem_seg is not None and form != "none" and selection.includes("sem_seg"):
         encoded["sem_seg"] = encode_sem_seg(
             prediction.sem_seg.numpy(), model.stuff_class_names, form
         )
-    if prediction.panoptic_seg is not None and form != "none":
+    if prediction.panoptic_seg is not None and form != "none" and selection.includes("panoptic"):
         segments, infos = prediction.panoptic_seg
         encoded["panoptic_seg"] = encode_panoptic_seg(
             segments.numpy(),

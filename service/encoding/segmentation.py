@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.structures.rle import RLE, encode_rle_edges, encode_rle_map, runs
-
-# Compressed at a time, since zlib may keep other threads waiting: a fraction of a millisecond.
-_PNG_ROWS = 64
+from service.encoding.png import encode_grey_png
 
 
 def encode_sem_seg(
@@ -22,7 +18,8 @@ def encode_sem_seg(
     """A semantic map.
 
     Args:
-        classes: (H, W) class of each pixel.
+        classes: (H, W) class of each pixel; negative where none was looked for, outside of a region,
+            which in the picture is the largest value of its depth.
         names: of the classes; the index is the class id.
         form: "png" (a grey picture whose values are the class ids) or "rle" (a mask per class).
 
@@ -31,6 +28,8 @@ def encode_sem_seg(
     """
     entries: list[dict[str, Any]] = []
     for class_id, (area, mask) in _values(classes, form).items():
+        if class_id < 0:
+            continue
         entry = {"category_id": class_id, "category_name": names[class_id], "area": area}
         entries.append(entry if mask is None else entry | {"segmentation": mask})
     return _answer(classes, "segments", entries, form)
@@ -86,27 +85,10 @@ def _answer(
 
 
 def _png(values: NDArray[np.integer]) -> str:
-    """Base64 of a grey PNG (W3C's PNG specification), of 8 bits if the values fit, else of 16.
-
-    Written here and not by Pillow, which tries all filters on each row, takes three times as long and
-    keeps other threads waiting for all of it.
-    """
-    height, width = values.shape
-    depth = 16 if values.size and int(values.max()) > 255 else 8
+    """Base64 of a grey PNG whose samples are the values, of 8 bits if they fit, else of 16."""
+    # As an unsigned number a negative value is the largest, and must not be a class as well.
+    most = int(values.max()) + (int(values.min()) < 0) if values.size else 0
+    depth = 16 if most > 255 else 8
     samples = values.astype(f">u{depth // 8}", order="C").view(np.uint8)
-    # Each row as its difference from the one above, which of labels is nearly all zeros.
-    rows = np.full((height, 1 + samples.shape[1]), 2, dtype=np.uint8)
-    rows[:1, 1:] = samples[:1]
-    np.subtract(samples[1:], samples[:-1], out=rows[1:, 1:])
-    deflate = zlib.compressobj(level=1)  # 6 takes several times as long for a tenth less
-    parts = [
-        deflate.compress(rows[start : start + _PNG_ROWS].data)
-        for start in range(0, height, _PNG_ROWS)
-    ]
-    header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", b"".join(parts) + deflate.flush()), (b"IEND", b""))
-    file = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
-    )
+    file = encode_grey_png(samples, width=values.shape[1], depth=depth)
     return base64.b64encode(file).decode("ascii")

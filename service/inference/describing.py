@@ -23,6 +23,7 @@ def describe(
     weights_name: str,
     metadata: DatasetMetadata | None,
     settings: ModelSettings,
+    max_detections_limit: int,
 ) -> ModelDescription:
     """The description of a model.
 
@@ -33,6 +34,7 @@ def describe(
         config_name, weights_name: of the files that it was made of; "" where there is none.
         metadata: of the data set that it was trained on, as far as it is known.
         settings: what its owner wants.
+        max_detections_limit: see :class:`ModelDescription`.
 
     Raises:
         ModelError: the settings' defaults ask for what the model does not compute.
@@ -63,10 +65,13 @@ def describe(
         score_threshold_key=facts.score_threshold_key,
         max_detections_key=facts.max_detections_key,
         takes_proposals=facts.takes_proposals,
+        takes_overrides=facts.takes_overrides,
+        max_detections_limit=max_detections_limit,
         stuff_class_names=_stuff_names(class_names, metadata, facts),
         keypoint_names=_keypoint_names(metadata, facts),
         keypoint_skeleton=_skeleton(metadata, facts),
         tta=_own_views(cfg) if facts.supports_tta else None,
+        category_ids=_category_ids(class_names, metadata),
         class_colors=settings.class_colors,
         default_score_threshold=settings.score_threshold,
         default_max_detections=settings.max_detections,
@@ -126,6 +131,13 @@ def _stuff_names(
     if metadata is not None and len(metadata.stuff_classes) == count:
         return metadata.stuff_classes
     return tuple(f"stuff_{i}" for i in range(count))
+
+
+def _category_ids(class_names: ClassNames, metadata: DatasetMetadata | None) -> tuple[int, ...]:
+    """The data set's ids, if the classes are its own: under other names its numbers would mislead."""
+    if metadata is None or class_names.names != metadata.thing_classes:
+        return ()
+    return metadata.thing_ids
 
 
 def _keypoint_names(metadata: DatasetMetadata | None, facts: ModelFacts) -> tuple[str, ...]:

@@ -43,11 +43,14 @@ class ModelDescription:
             :class:`models.execution.ExecutionPlan`.
         weights_file, weights_sha256, config_file: what it was loaded from.
         load_report: what the strict load found, as data.
-        outputs, box_mode, score_threshold_key, max_detections_key, takes_proposals: see
+        outputs, box_mode, score_threshold_key, max_detections_key, takes_proposals, takes_overrides: see
             :class:`models.facts.ModelFacts`.
+        max_detections_limit: what a request may ask it to keep, where that is more than its own number
+            and it takes overrides.
         stuff_class_names: of a semantic head; the index is the class id.
         keypoint_names, keypoint_skeleton: of an instance; the skeleton as pairs of indices.
         tta: the model's own views; None when there is no test-time augmentation for it.
+        category_ids: the data set's own ids of the classes; none at all where they are not known.
         class_colors: by class id; None, or none at all, is the palette's.
         default_score_threshold, default_max_detections: of requests that name none; None is the
             model's own.
@@ -78,10 +81,13 @@ class ModelDescription:
     score_threshold_key: str = "MODEL.ROI_HEADS.SCORE_THRESH_TEST"
     max_detections_key: str = "TEST.DETECTIONS_PER_IMAGE"
     takes_proposals: bool = False
+    takes_overrides: bool = False
+    max_detections_limit: int = 1000
     stuff_class_names: tuple[str, ...] = ()
     keypoint_names: tuple[str, ...] = ()
     keypoint_skeleton: tuple[tuple[int, int], ...] = ()
     tta: Views | None = None
+    category_ids: tuple[int, ...] = ()
     class_colors: tuple[Color | None, ...] = ()
     default_score_threshold: float | None = None
     default_max_detections: int | None = None
@@ -99,6 +105,12 @@ class ModelDescription:
         """Instances per image at most, of a request that names no number; negative: all."""
         own = self.default_max_detections
         return self.max_detections if own is None else own
+
+    @property
+    def largest_max_detections(self) -> int:
+        """What a request may ask it to keep at most; negative: any number."""
+        own = self.max_detections
+        return max(own, self.max_detections_limit) if self.takes_overrides and own >= 0 else own
 
     @property
     def stuff_class_colors(self) -> tuple[Color | None, ...]:

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
 import logging
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.encoding.formats.pictures import PICTURES, encode_picture
 from service.encoding.instances import Selection, encode_prediction
-from service.errors import ApiError, DeadlineMissed, InternalError, TooLarge
+from service.errors import ApiError, DeadlineMissed, InternalError
 from service.image_metrics import ImageMetrics, ImageSeries
 from service.images import ImageLimits, decode_image
-from service.inference.detector import ModelDescription, PreparedImage
+from service.inference.detector import ModelDescription
+from service.inference.preparation import Preparation, RequestShare, Seen
 from service.inference.scheduler import Scheduler
 from service.inference.threads import Workers
+from service.inference.windows.placing import place
+from service.inference.windows.progress import ImageProgress, Progress, Tell
+from service.inference.windows.tiled import TiledRunner
+from service.inference.windows.window import Window
 from service.inference.work import Inference, StalePreparation
 from service.metrics import Metrics
 from service.repository.served import ServedModel
-from service.repository.version import ModelVersion, RequestLease
+from service.repository.version import RequestLease
 from service.schemas.options import PredictOptions
 from service.uploads import Upload
 
@@ -34,7 +38,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImageAnswer:
-    """What became of one image: its encoded outputs by name (``instances``, ...), or its error."""
+    """What became of one image: its encoded outputs by name (``instances``, ...), or its error.
+
+    ``tiles`` is how many it was cut into, None without; ``decode_s`` then is that of all of them.
+    """
 
     name: str
     width: int | None = None
@@ -42,41 +49,27 @@ class ImageAnswer:
     outputs: dict[str, Any] | None = None
     error: ApiError | None = None
     batch_size: int | None = None
+    tiles: int | None = None
     decode_s: float = 0.0
     queue_s: float = 0.0
     inference_s: float = 0.0
     encode_s: float = 0.0
 
 
-class RequestShare:
-    """What one request may take of the workers, so that a large one does not stop the others.
-
-    At most as many of its images are decoded or wait for a worker as there are workers, and all of
-    them together have a budget of pixels.
-    """
-
-    def __init__(self, *, workers: int, max_pixels: int) -> None:
-        self.turn = asyncio.Semaphore(workers)
-        self._max_pixels = max_pixels
-        self._spent = 0
-        self._lock = threading.Lock()
-
-    def spend(self, pixels: int) -> None:
-        """Take ``pixels`` of the budget, on a worker. Raises :class:`TooLarge` when it is spent."""
-        with self._lock:
-            if self._spent + pixels > self._max_pixels:
-                raise TooLarge(
-                    "too_many_pixels",
-                    f"The images of this request have more than {self._max_pixels} pixels together; "
-                    "send this one in a request of its own.",
-                    limit=self._max_pixels,
-                    value=self._spent + pixels,
-                )
-            self._spent += pixels
-
-
 class Pipeline:
-    """Predicts the images of one request."""
+    """Predicts the images of one request.
+
+    Args:
+        workers: decode, prepare and encode.
+        scheduler: runs the models.
+        limits: on one image.
+        max_request_pixels: of all images, and views, of one request.
+        max_tta_pixels: of all views of one image, or tile.
+        max_tiles: of one image.
+        max_places: that one request may take in the scheduler.
+        max_batch_size: images that run together.
+        metrics: count the images.
+    """
 
     def __init__(
         self,
@@ -86,13 +79,24 @@ class Pipeline:
         limits: ImageLimits,
         max_request_pixels: int,
         max_tta_pixels: int,
+        max_tiles: int,
+        max_places: int,
+        max_batch_size: int,
         metrics: Metrics,
     ) -> None:
         self._workers = workers
         self._scheduler = scheduler
         self._limits = limits
+        self._preparation = Preparation(
+            limits,
+            max_tta_pixels=max_tta_pixels,
+            max_tiles=max_tiles,
+            max_places=max_places,
+        )
         self._max_request_pixels = max_request_pixels
-        self._max_tta_pixels = max_tta_pixels
+        self._tiled = TiledRunner(
+            workers=workers, scheduler=scheduler, max_batch_size=max_batch_size
+        )
         self._metrics = ImageMetrics(metrics)
 
     async def predict(
@@ -103,7 +107,10 @@ class Pipeline:
         lease: RequestLease,
         *,
         timeout_s: float,
+        limit_s: float | None = None,
         request_id: str = "",
+        progress: Tell | None = None,
+        answered: Callable[[int, ImageAnswer], None] | None = None,
     ) -> list[ImageAnswer]:
         """Answers in the order of ``uploads``, all from the one version that ``lease`` ends up with.
 
@@ -113,12 +120,21 @@ class Pipeline:
             options: what is asked of it.
             lease: binds the images to one version.
             timeout_s: how long that may take.
+            limit_s: the limit of which that is left, as the error names it; None: all of it.
             request_id: under which a shadow notes the images on which it differs.
+            progress: is called with the parts that are done and those that are known so far: an image
+                is one part, or as many as it has tiles.
+            answered: is called with each image's place and answer as soon as it is there.
 
         Raises:
             DeadlineMissed: ``timeout_s`` seconds were not enough; what was not done is dropped.
         """
-        share = RequestShare(workers=self._workers.threads, max_pixels=self._max_request_pixels)
+        share = RequestShare(
+            images=len(uploads),
+            workers=self._workers.threads,
+            max_pixels=self._max_request_pixels,
+        )
+        parts = Progress(len(uploads), progress)
         shadow, offer = model.shadow, None
         # A request that names its version is no traffic of the current one.
         if shadow is not None and lease.version is None:
@@ -126,17 +142,22 @@ class Pipeline:
         try:
             async with asyncio.timeout(timeout_s) as deadline:
                 works = [
-                    self._predict_one(upload, index, model, options, lease, share, deadline, offer)
+                    self._predict_one(
+                        upload, index, model, options, lease, share, deadline, offer, parts.image()
+                    )
                     for index, upload in enumerate(uploads)
                 ]
+                if answered is not None:
+                    works = [_telling(work, i, answered) for i, work in enumerate(works)]
                 # One image alone needs no task beside the request's own.
                 return [await works[0]] if len(works) == 1 else await asyncio.gather(*works)
         except TimeoutError:
+            limit_s = timeout_s if limit_s is None else limit_s
             raise DeadlineMissed(
                 "deadline_missed",
-                f"The answer was not ready within {timeout_s:g} s. Send fewer images at a time, or "
-                "raise request_timeout_s.",
-                limit_s=timeout_s,
+                f"The answer was not ready within {limit_s:g} s. Send fewer images at a time, or give "
+                "them more: the request's own limit, or the server's request_timeout_s.",
+                limit_s=limit_s,
             ) from None
 
     async def _predict_one(
@@ -149,9 +170,15 @@ class Pipeline:
         share: RequestShare,
         deadline: asyncio.Timeout,
         offer: Callable[..., None] | None,
+        progress: ImageProgress,
     ) -> ImageAnswer:
         try:
-            answer = await self._run(upload, index, model, options, lease, share, offer)
+            if options.tiles == "none":
+                answer = await self._run(upload, index, model, options, lease, share, offer)
+            else:
+                answer = await self._run_tiles(
+                    upload, index, model, options, lease, share, progress
+                )
         except ApiError as error:
             answer = ImageAnswer(upload.name, error=error)
         except asyncio.CancelledError:
@@ -164,6 +191,7 @@ class Pipeline:
             )
             answer = ImageAnswer(upload.name, error=failure)
         self._count(model, lease, _outcome(answer.error))
+        progress.finish()
         return answer
 
     def _count(self, model: ServedModel, lease: RequestLease, outcome: str) -> None:
@@ -180,30 +208,32 @@ class Pipeline:
         share: RequestShare,
         offer: Callable[..., None] | None,
     ) -> ImageAnswer:
-        if upload.error is not None or upload.data is None:
-            raise upload.error or InternalError("no_data", f"{upload.name} has no bytes.")
-        prepare = functools.partial(self._prepare, upload.data, index, options, share)
+        data = _data_of(upload)
+        prepare = functools.partial(self._preparation.prepare, data, index, options, share)
         async with share.turn:
             version = lease.version or model.current
-            prepared, decode_s = await self._workers.run(prepare, version)
+            prepared, seen, decode_s = await self._workers.run(prepare, version)
         while True:
             try:
                 inference = await self._scheduler.infer(model, prepared, lease)
                 break
             except StalePreparation as stale:
-                prepared, again_s = await self._workers.run(prepare, stale.version)
+                prepared, seen, again_s = await self._workers.run(prepare, stale.version)
                 decode_s += again_s
         series = self._metrics.of(inference.version)
-        encoded, encode_s = await self._workers.finish(_encode, inference, options, series)
+        picture = self._picture(data, options)
+        encoded, encode_s = await self._workers.finish(
+            _encode, inference, seen, options, series, picture
+        )
         series.decode.observe(decode_s)
         series.encode.observe(encode_s)
         if offer is not None:
-            again = functools.partial(self._prepare_again, index, options)
-            offer(prepared, inference, name=upload.name, data=upload.data, prepare=again)
+            again = functools.partial(self._preparation.prepare_again, index, options)
+            offer(prepared, inference, name=upload.name, data=data, prepare=again)
         return ImageAnswer(
             upload.name,
-            width=prepared.width,
-            height=prepared.height,
+            width=seen.width,
+            height=seen.height,
             outputs=encoded,
             batch_size=inference.batch_size,
             decode_s=decode_s,
@@ -212,62 +242,94 @@ class Pipeline:
             encode_s=encode_s,
         )
 
-    def _admit_views(self, pixels: int, share: RequestShare) -> None:
-        """The bounds on all views of one image, and on the request."""
-        if pixels > self._max_tta_pixels:
-            raise TooLarge(
-                "too_many_view_pixels",
-                f"The views of this image have {pixels} pixels together; the limit is "
-                f"{self._max_tta_pixels}. Name fewer or smaller sizes in tta.",
-                limit=self._max_tta_pixels,
-                value=pixels,
-            )
-        share.spend(pixels)
+    def _picture(
+        self, data: bytes, options: PredictOptions
+    ) -> Callable[[], NDArray[np.uint8]] | None:
+        """Decodes the picture once more, to draw on it; None if that is not asked for. To keep its pixels
+        while it waits for the model would take more memory than that takes time."""
+        if options.format not in PICTURES:
+            return None
+        return lambda: decode_image(data, self._limits).pixels
 
-    def _prepare(
+    async def _run_tiles(
         self,
-        data: bytes,
+        upload: Upload,
         index: int,
+        model: ServedModel,
         options: PredictOptions,
+        lease: RequestLease,
         share: RequestShare,
-        version: ModelVersion,
-    ) -> tuple[PreparedImage, float]:
-        """Decode and prepare for ``version``; on a worker. Also the seconds that it took."""
-        started = time.monotonic()
-        selection = Selection.resolve(options, version.detector.description)
-        pixels = decode_image(data, self._limits, admit=share.spend).pixels
-        if selection.tta is not None:
-            self._admit_views(selection.tta.pixels(*pixels.shape[:2]), share)
-        prepared = version.detector.prepare(
-            pixels, tta=selection.tta, proposals=_proposals(options, index)
+        progress: ImageProgress,
+    ) -> ImageAnswer:
+        """As :meth:`_run` for a picture in tiles; no shadow gets them."""
+        data = _data_of(upload)
+        async with share.tiled_turn, self._tiled.pictures:
+            async with share.turn:
+                cut = functools.partial(self._preparation.cut, data, index, options, share)
+                picture, decode_s = await self._workers.run(cut, lease.version or model.current)
+            found = await self._tiled.run(picture, model, lease, share.turn, progress)
+            del picture  # while it is encoded, its pixels may go
+        inference = found.inference
+        series = self._metrics.of(inference.version)
+        seen = Seen(Window.whole(found.height, found.width), found.height, found.width)
+        again = self._picture(data, options)
+        encoded, encode_s = await self._workers.finish(
+            _encode, inference, seen, options, series, again
         )
-        prepared = dataclasses.replace(prepared, wanted=selection.wanted)
-        return prepared, time.monotonic() - started
+        decode_s += found.prepare_s
+        encode_s += found.merge_s
+        series.decode.observe(decode_s)
+        series.encode.observe(encode_s)
+        return ImageAnswer(
+            upload.name,
+            width=found.width,
+            height=found.height,
+            outputs=encoded,
+            batch_size=inference.batch_size,
+            tiles=found.tiles,
+            decode_s=decode_s,
+            queue_s=inference.queue_s,
+            inference_s=inference.inference_s,
+            encode_s=encode_s,
+        )
 
-    def _prepare_again(
-        self, index: int, options: PredictOptions, data: bytes, version: ModelVersion
-    ) -> PreparedImage:
-        """Prepare an answered image for a version in the shadow; on a worker. What it is asked for, the
-        shadow says, and the request's budget is not touched: the request may have ended."""
-        pixels = decode_image(data, self._limits).pixels
-        return version.detector.prepare(pixels, proposals=_proposals(options, index))
+
+def _data_of(upload: Upload) -> bytes:
+    """The bytes of an image that has come."""
+    if upload.error is not None or upload.data is None:
+        raise upload.error or InternalError("no_data", f"{upload.name} has no bytes.")
+    return upload.data
 
 
-def _proposals(options: PredictOptions, index: int) -> NDArray[np.float32] | None:
-    """(P, 4) float32 XYXY in pixels of image ``index``, for a model that takes them."""
-    if options.proposals is None:
-        return None
-    return np.array(options.proposals[index], dtype=np.float32).reshape(-1, 4)
+async def _telling(
+    work: Awaitable[ImageAnswer], index: int, answered: Callable[[int, ImageAnswer], None]
+) -> ImageAnswer:
+    """The answer of ``work``, which others are told of."""
+    answer = await work
+    answered(index, answer)
+    return answer
 
 
 def _encode(
-    inference: Inference, options: PredictOptions, series: ImageSeries
+    inference: Inference,
+    seen: Seen,
+    options: PredictOptions,
+    series: ImageSeries,
+    picture: Callable[[], NDArray[np.uint8]] | None,
 ) -> tuple[dict[str, Any], float]:
-    """Filter, encode and count what was found; on a worker. The options are those of the version that ran."""
+    """Filter, encode and count what was found; on a worker. The options are those of the version that ran.
+
+    With ``picture`` the one output is the file of the annotated picture.
+    """
     started = time.monotonic()
     description: ModelDescription = inference.version.detector.description
     selection = Selection.resolve(options, description)
-    encoded = encode_prediction(inference.prediction, selection, description)
+    prediction = place(inference.prediction, seen.window, seen.height, seen.width)
+    if picture is not None and options.format is not None:
+        file = encode_picture(picture(), prediction, selection, description, options.format)
+        encoded: dict[str, Any] = {"picture": file}
+    else:
+        encoded = encode_prediction(prediction, selection, description)
     if inference.prediction.instances is not None:
         series.found(inference.prediction.scores.tolist())
     return encoded, time.monotonic() - started
@@ -282,6 +344,7 @@ def _outcome(error: ApiError | None) -> str:
         413: "too_large",
         415: "invalid_image",
         422: "invalid_image",
+        429: "queue_full",
         507: "oom",
     }
     return by_status.get(error.status, "error")

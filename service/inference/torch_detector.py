@@ -45,6 +45,9 @@ from service.repository.model_settings import ModelSettings
 
 logger = logging.getLogger(__name__)
 
+MAX_DETECTIONS_LIMIT = 1000
+"""Instances that a request may ask a model to keep, where nobody says otherwise."""
+
 LARGEST_SHRINK_ON_DEVICE = 8
 """A picture that shrinks by more is resized by the host: its upload would cost more than that saves,
 and the GPU's antialiasing has a bound on it."""
@@ -62,6 +65,7 @@ class TorchDetector:
         weights_file: Path,
         metadata: DatasetMetadata | None = None,
         settings: ModelSettings | None = None,
+        max_detections_limit: int = MAX_DETECTIONS_LIMIT,
     ) -> None:
         self._predictor: Predictor | None = predictor
         self._preprocess = predictor.preprocess
@@ -81,6 +85,7 @@ class TorchDetector:
             weights_name=weights_file.name,
             metadata=metadata,
             settings=settings or ModelSettings(),
+            max_detections_limit=max_detections_limit,
         )
 
     @property
@@ -103,6 +108,7 @@ class TorchDetector:
             model.default_score,
             model.max_detections,
             model.default_most,
+            model.takes_overrides,
             model.outputs,
         )
 
@@ -357,6 +363,7 @@ def load_torch_detector(
     mode: Mode = "exact",
     resize: Literal["auto", "pil", "fast"] = "auto",
     settings: ModelSettings | None = None,
+    max_detections_limit: int = MAX_DETECTIONS_LIMIT,
 ) -> TorchDetector:
     """Load a model from its files onto ``device``.
 
@@ -369,6 +376,7 @@ def load_torch_detector(
         root: a folder that the config and its bases must not leave; None trusts the paths.
         mode, resize: see :class:`models.Predictor`.
         settings: of its ``model.yaml``; what they say comes before ``labels``, ``mode`` and ``resize``.
+        max_detections_limit: see :class:`ModelDescription`.
 
     Raises:
         models.ModelError: with a sentence that says why it cannot be served.
@@ -411,4 +419,5 @@ def load_torch_detector(
         weights_file=weights,
         metadata=metadata,
         settings=settings,
+        max_detections_limit=max_detections_limit,
     )

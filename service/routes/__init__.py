@@ -51,6 +51,12 @@ def body_docs(
         examples: by name, each ``{"value": body}``, with a ``summary`` if it needs one.
         required: whether there must be a body.
     """
+    content = {"schema": inlined_schema(schema), "examples": dict(examples)}
+    return {"requestBody": {"required": required, "content": {"application/json": content}}}
+
+
+def inlined_schema(schema: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a model, with what it refers to in the place of each reference."""
     document = schema.model_json_schema()
     definitions = document.pop("$defs", {})
 
@@ -64,5 +70,5 @@ def body_docs(
             return inlined(found | {key: value for key, value in node.items() if key != "$ref"})
         return {key: inlined(value) for key, value in node.items()}
 
-    content = {"schema": inlined(document), "examples": dict(examples)}
-    return {"requestBody": {"required": required, "content": {"application/json": content}}}
+    whole: dict[str, Any] = inlined(document)
+    return whole

@@ -71,6 +71,23 @@ async def run_job(
     Raises:
         ApiError: what refused it.
     """
+    return job_answer(await change(call, runtime, model, action, order, body), call.status)
+
+
+async def change(
+    call: AdminCall,
+    runtime: Runtime,
+    model: ServedModel,
+    action: Action,
+    order: Callable[[], Order],
+    body: LoadRequest | RollbackRequest,
+) -> ReloadJob:
+    """As :func:`run_job`, for protocols with answers of their own: the job, ended unless the body says
+    that nobody waits.
+
+    Raises:
+        ApiError: what refused it.
+    """
     runtime.require_open()
     # Reading manifests and settings takes the disk's time, so it is not done on the event loop.
     loop = asyncio.get_running_loop()
@@ -80,12 +97,12 @@ async def run_job(
     call.facts(model=model.name, version=job.candidate, job=job.id)
     if not body.wait:
         call.status = 202
-        return job_answer(job, 202)
+        return job
     await loop.run_in_executor(None, job.finished.wait)
     call.facts(outcome=job.outcome)
     if job.error is not None:
         raise _named(job.error, job, model)
-    return job_answer(job)
+    return job
 
 
 def job_answer(job: ReloadJob, status: int = 200) -> Response:

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.encoding.formats.answered import Answered
+from service.encoding.formats.native import native_json, native_line
+from service.encoding.formats.negotiation import (
+    MEDIA_TYPES,
+    check_format,
+    choose_format,
+    options_for,
+)
+from service.encoding.formats.rendering import render
 from service.encoding.instances import Selection
 from service.errors import ApiError, QueueFull, Unprocessable
-from service.inference.detector import ModelDescription, Views
+from service.inference.detector import Views
 from service.inference.pipeline import ImageAnswer
 from service.repository.served import CURRENT
-from service.repository.version import ModelVersion, RequestLease
+from service.repository.version import RequestLease
 from service.routes import runtime_of
+from service.routes.deadline import Deadline
 from service.routes.disconnect import unless_disconnected
 from service.routes.predict_docs import PREDICT_OPENAPI, PREDICT_RESPONSES
+from service.routes.predict_lines import LinesResponse, Told
 from service.runtime import Runtime
-from service.schemas.options import MAX_PROPOSALS, PredictOptions
+from service.schemas.options import MAX_PROPOSALS, FormatName, PredictOptions
 from service.settings import Settings
-from service.uploads import Upload, read_body, read_uploads
+from service.tracing import server_timing
+from service.uploads import Upload, fetch_uploads, read_body, read_uploads
 
 DISCARDED_BYTES = 2**20
 """Of a refused request so much is read; with more to come the connection is closed."""
@@ -39,60 +50,102 @@ async def predict(request: Request) -> Response:
     Send multipart form data (field `images`, repeated), one raw `image/*` body, or JSON with base64.
     JPEG, PNG, WebP, BMP, TIFF and GIF (first frame) are judged by content. An image that cannot be
     used gets an `error` in its place; the others are answered all the same.
+
+    The answer is native JSON unless `format` or the `Accept` header asks for another form.
     """
     runtime = runtime_of(request)
     started = time.monotonic()
     runtime.inference.check(request)
     runtime.require_ready()
+    deadline = Deadline(request, runtime.settings.request_timeout_s, began=started)
     # Before the body is parsed: to refuse must cost a flooded server next to nothing.
     try:
-        with _counting_refusals(runtime, request.query_params.get("model")):
+        with counting_refusals(runtime, request.query_params.get("model")):
             runtime.scheduler.require_room()
     except QueueFull:
         await _discard_small_body(request, runtime)
         raise
-    body = await read_uploads(request, runtime.upload_limits)
-    options = PredictOptions.parse(body.options | _query_options(request))
+    body = await deadline.within(read_uploads(request, runtime.upload_limits))
+    options = PredictOptions.parse(body.options | query_options(request))
+    chosen = choose_format(options.format, ", ".join(request.headers.getlist("accept")))
+    options = options_for(chosen, options)
     model = runtime.repository.get(options.model)
     # Refuse before any work.
     named = model.resolve(options.version)
     selection = Selection.resolve(options, named.detector.description)
-    _check_views(selection.tta, runtime.settings)
+    check_views(selection.tta, runtime.settings)
     number = len(body.uploads)
-    _check_proposals(options, number)
-    with _counting_refusals(runtime, model.name, number):
-        runtime.scheduler.reserve(number)
+    check_proposals(options, number)
+    check_format(chosen, named.detector.description, number)
+    uploads = body.uploads
+    if any(upload.url for upload in uploads):
+        # Before there are places in the queue: who is slow elsewhere holds none.
+        work = deadline.within(fetch_uploads(uploads, runtime.upload_limits))
+        uploads = await unless_disconnected(request, work)
     lease = RequestLease()
-    try:
-        if options.version not in (None, CURRENT) and not lease.bind(named):
-            raise model.not_loaded(named.label)  # it was unloaded since
-        answers = await unless_disconnected(
-            request,
-            runtime.pipeline.predict(
-                body.uploads,
+    request_id = request.state.request_id
+
+    async def answers_of(told: Told | None = None) -> list[ImageAnswer]:
+        left_s, limit_s = deadline.left()
+        with counting_refusals(runtime, model.name, number):
+            runtime.scheduler.reserve(number)
+        try:
+            if options.version not in (None, CURRENT) and not lease.bind(named):
+                raise model.not_loaded(named.label)  # it was unloaded since
+            return await runtime.pipeline.predict(
+                uploads,
                 model,
                 options,
                 lease,
-                timeout_s=runtime.settings.request_timeout_s,
-                request_id=request.state.request_id,
-            ),
+                timeout_s=left_s,
+                limit_s=limit_s,
+                request_id=request_id,
+                answered=told,
+            )
+        finally:
+            lease.end()
+            runtime.scheduler.unreserve(number)
+
+    def log(answers: Sequence[ImageAnswer]) -> None:
+        version = lease.version or model.current
+        request.state.log.update(
+            model=f"{model.name}:{version.label}",
+            images=number,
+            batch=max(answer.batch_size or 0 for answer in answers),
         )
-    finally:
-        lease.end()
-        runtime.scheduler.unreserve(number)
-    usable = [answer for answer in answers if answer.error is None]
-    if not usable:
-        raise _refusal(answers, body.uploads)
+        if len(answers) < number:
+            request.state.log["answered"] = len(answers)  # the client left between two lines
+
+    if chosen == "ndjson":
+        return LinesResponse(
+            request,
+            answers_of,
+            names=[upload.name for upload in uploads],
+            line=lambda index, answer: native_line(
+                index, answer, request_id=request_id, version=lease.version
+            ),
+            ended=log,
+        )
+    answers = await unless_disconnected(request, answers_of())
+    if all(answer.error is not None for answer in answers):
+        raise _refusal(answers, uploads)
+    log(answers)
     version = lease.version or model.current
-    content = _content(request.state.request_id, version, answers, time.monotonic() - started)
-    request.state.log.update(
-        model=f"{model.name}:{version.label}",
-        images=number,
-        batch=max(answer.batch_size or 0 for answer in usable),
-    )
-    return Response(
-        orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json"
-    )
+    answered = Answered(request_id, version, answers, total_s=time.monotonic() - started)
+    return await _response(answered, chosen, runtime)
+
+
+async def _response(answered: Answered, chosen: FormatName, runtime: Runtime) -> Response:
+    headers = {"Vary": "Accept", "Server-Timing": server_timing(answered.stages)}
+    if chosen == "json":
+        return Response(native_json(answered), headers=headers, media_type=MEDIA_TYPES[chosen])
+    # These do not tell it themselves.
+    version = answered.version
+    headers["X-Model-Version"] = f"{version.model}:{version.label}"
+    if answered.failures:
+        headers["X-Failed-Images"] = answered.failures
+    body = await runtime.workers.finish(render, answered, chosen)
+    return Response(body, headers=headers, media_type=MEDIA_TYPES[chosen])
 
 
 async def _discard_small_body(request: Request, runtime: Runtime) -> None:
@@ -104,7 +157,7 @@ async def _discard_small_body(request: Request, runtime: Runtime) -> None:
 
 
 @contextmanager
-def _counting_refusals(runtime: Runtime, name: str | None, images: int = 1) -> Iterator[None]:
+def counting_refusals(runtime: Runtime, name: str | None, images: int = 1) -> Iterator[None]:
     """Images that find the queue full are counted for their model."""
     try:
         yield
@@ -115,7 +168,7 @@ def _counting_refusals(runtime: Runtime, name: str | None, images: int = 1) -> I
         raise
 
 
-def _check_proposals(options: PredictOptions, images: int) -> None:
+def check_proposals(options: PredictOptions, images: int) -> None:
     given = options.proposals
     if given is not None and len(given) != images:
         raise Unprocessable(
@@ -131,7 +184,7 @@ def _check_proposals(options: PredictOptions, images: int) -> None:
         )
 
 
-def _check_views(views: Views | None, settings: Settings) -> None:
+def check_views(views: Views | None, settings: Settings) -> None:
     """The server's bounds on test-time augmentation, which costs a forward pass for each view."""
     if views is None:
         return
@@ -154,14 +207,14 @@ def _check_views(views: Views | None, settings: Settings) -> None:
         )
 
 
-def _query_options(request: Request) -> dict[str, Any]:
-    """Query parameters; repeated classes are a list."""
+def query_options(request: Request) -> dict[str, Any]:
+    """Query parameters; repeated classes, or names to include, are a list."""
     values: dict[str, Any] = {}
     if not request.scope["query_string"]:
         return values
     for key in request.query_params:
         given = request.query_params.getlist(key)
-        if len(given) > 1 and key != "classes":
+        if len(given) > 1 and key not in ("classes", "include"):
             raise Unprocessable(
                 "invalid_option", f"Option {key[:64]} is given {len(given)} times.", option=key[:64]
             )
@@ -187,42 +240,3 @@ def _refusal(answers: list[ImageAnswer], uploads: list[Upload]) -> ApiError:
     statuses = {error.status for error in errors}
     refusal.status = statuses.pop() if len(statuses) == 1 else 422 if max(statuses) < 500 else 500
     return refusal
-
-
-def _content(
-    request_id: str, version: ModelVersion, answers: list[ImageAnswer], total_s: float
-) -> dict[str, Any]:
-    description = version.detector.description
-    stages = {
-        "decode": max(answer.decode_s for answer in answers),
-        "queue": max(answer.queue_s for answer in answers),
-        "inference": max(answer.inference_s for answer in answers),
-        "encode": max(answer.encode_s for answer in answers),
-        "total": total_s,
-    }
-    return {
-        "model": {
-            "name": version.model,
-            "version": version.label,
-            "architecture": description.architecture,
-            "weights_sha256": description.weights_sha256,
-        }
-        | _keypoints(description),
-        "request_id": request_id,
-        "predictions": [_prediction(answer) for answer in answers],
-        "timing_ms": {stage: round(seconds * 1000, 3) for stage, seconds in stages.items()},
-    }
-
-
-def _keypoints(model: ModelDescription) -> dict[str, Any]:
-    """What the numbers of ``pred_keypoints`` mean, for a model that has them."""
-    if not model.keypoint_names:
-        return {}
-    return {"keypoint_names": model.keypoint_names, "keypoint_skeleton": model.keypoint_skeleton}
-
-
-def _prediction(answer: ImageAnswer) -> dict[str, Any]:
-    if answer.error is not None:
-        return {"image": {"name": answer.name}, "error": answer.error.body()}
-    image = {"name": answer.name, "width": answer.width, "height": answer.height}
-    return {"image": image, **(answer.outputs or {}), "batch_size": answer.batch_size}

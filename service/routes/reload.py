@@ -84,7 +84,7 @@ async def reload(request: Request) -> Response:
         call.facts(model=body.model, version=body.version, weights=body.weights)
         model = runtime.repository.to_change(body.model)
         return await run_job(
-            call, runtime, model, "reload", lambda: _order(runtime, model, body), body
+            call, runtime, model, "reload", lambda: reload_order(runtime, model, body), body
         )
 
 
@@ -120,7 +120,10 @@ async def rollback(request: Request, name: str) -> Response:
 @router.get(
     "/reload/{job_id}",
     responses=answer_docs((200, ReloadAnswer, "The job."))
-    | error_docs((404, "unknown_reload", "There is no such reload.")),
+    | error_docs(
+        *(entry for entry in REFUSALS if entry[0] in (401, 403)),
+        (404, "unknown_reload", "There is no such reload."),
+    ),
 )
 async def get_reload(request: Request, job_id: str) -> Response:
     """How a reload, rollback or load is going, or went."""
@@ -129,7 +132,7 @@ async def get_reload(request: Request, job_id: str) -> Response:
     return job_answer(runtime.repository.jobs.get(job_id))
 
 
-def _order(runtime: Runtime, model: ServedModel, body: ReloadRequest) -> Order:
+def reload_order(runtime: Runtime, model: ServedModel, body: ReloadRequest) -> Order:
     """What is asked for; on a thread that may wait for the disk."""
     wanted = as_wanted(runtime, body)
     named = [key for key in ("weights", "config", "labels") if getattr(body, key) is not None]

@@ -29,6 +29,7 @@ _IN_USE = (409, "version_in_use", "Version 1 is the current one; make another on
 
 @router.post(
     "/models/{name}/versions/{version}/load",
+    operation_id="load_version",
     responses=DONE | error_docs(*REFUSALS, _BAD_NAME),
     openapi_extra=body_docs(LoadRequest, {"load": {"value": {}}}),
 )
@@ -49,6 +50,13 @@ async def load(request: Request, name: str, version: str) -> Response:
 
 @router.post(
     "/models/{name}/versions/{version}/unload",
+    operation_id="unload_version",
+    # Nothing is read of it, but its type is asked for; the page at /docs sends it if it stands here.
+    openapi_extra={
+        "requestBody": {
+            "content": {"application/json": {"schema": {"type": "object"}, "example": {}}}
+        }
+    },
     responses=answer_docs((200, VersionAnswer, "It is on disk alone."))
     | error_docs(
         *REFUSALS[1:6], _BAD_NAME, _IN_USE, (409, "version_not_loaded", "It is not loaded.")
@@ -68,6 +76,7 @@ async def unload(request: Request, name: str, version: str) -> Response:
 
 @router.delete(
     "/models/{name}/versions/{version}",
+    operation_id="remove_version",
     status_code=204,
     response_class=Response,
     responses=error_docs(

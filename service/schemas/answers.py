@@ -41,13 +41,48 @@ class Rle(Answer):
     counts: str
 
 
+Point = tuple[float, float]
+
+
+class PolygonAnswer(Answer):
+    """One part of a mask in pixels: the pixel in column x and row y covers x to x + 1 and y to y + 1, and
+    belongs to the mask if its centre lies inside of the exterior and of no hole."""
+
+    exterior: list[Point] = Field(description="x, y; the last point joins the first.")
+    holes: list[list[Point]]
+
+
+class MaskPngAnswer(Answer):
+    """A mask as a picture of the smallest crop that holds it; an empty one is one black pixel."""
+
+    offset: tuple[int, int] = Field(description="x, y of the crop's corner.")
+    png: str = Field(description="Base64 of a grey PNG of one bit a pixel, white is the mask.")
+
+
+class MaskBitmapAnswer(Answer):
+    """A mask as the bits of the smallest crop that holds it; an empty one has the size [0, 0]."""
+
+    offset: tuple[int, int] = Field(description="x, y of the crop's corner.")
+    size: tuple[int, int] = Field(description="height, width of the crop.")
+    bits: str = Field(
+        description="Base64 of its rows, a bit a pixel, the leftmost pixel in the highest bit, each row "
+        "filled up to whole bytes."
+    )
+
+
+BoxMode = Literal["XYXY_ABS", "XYWH_ABS", "XYXY_REL", "XYWHA_ABS"]
+
+
 class InstancesAnswer(Answer):
     """R instances, best first; all lists have length R."""
 
-    box_mode: Literal["XYXY_ABS", "XYWHA_ABS"] = Field(
-        description="Corners, or centre, sides and angle in degrees (counter-clockwise)."
+    box_mode: BoxMode = Field(
+        description="Corners in pixels; left, top, width and height; corners in shares of the picture; "
+        "or centre, sides and angle in degrees (counter-clockwise)."
     )
-    pred_boxes: list[Box] = Field(description="In pixels of the image as a viewer shows it.")
+    pred_boxes: list[Box] = Field(
+        description="Of the image as a viewer shows it, as box_mode says; pixels unless boxes=normalized."
+    )
     pred_classes: list[int] = Field(description="Class ids.")
     class_names: list[str]
     scores: list[float]
@@ -57,15 +92,19 @@ class InstancesAnswer(Answer):
     pred_keypoints: list[list[tuple[float, float, float]]] | None = Field(
         None, description="Per instance x, y and score of each keypoint."
     )
-    masks: list[Rle] | None = Field(
-        None, description="Absent with masks=none or without a mask head."
+    masks: (
+        list[Rle] | list[list[PolygonAnswer]] | list[MaskPngAnswer] | list[MaskBitmapAnswer] | None
+    ) = Field(
+        None,
+        description="In the form that the option masks says; of polygons a list for each instance, empty "
+        "for an empty mask. Absent with masks=none or without a mask head.",
     )
 
 
 class ProposalsAnswer(Answer):
     """P class-agnostic proposals, best first."""
 
-    box_mode: Literal["XYXY_ABS", "XYWHA_ABS"]
+    box_mode: BoxMode
     proposal_boxes: list[Box]
     objectness_logits: list[float]
 
@@ -122,6 +161,9 @@ class Prediction(Answer):
     panoptic_seg: PanopticSegAnswer | None = None
     batch_size: int | None = Field(
         None, description="Images that ran together with this one, itself included."
+    )
+    tiles: int | None = Field(
+        None, description="With tiles: how many it was cut into; they ran as images of their own."
     )
     error: ErrorDetail | None = None
 
@@ -192,6 +234,9 @@ class Thresholds(Answer):
         description="The score threshold of model.yaml, else the model's own."
     )
     default_max_detections: int = Field(description="Likewise.")
+    largest_max_detections: int = Field(
+        description="What a request may ask for; negative is without a bound."
+    )
 
 
 class WeightsInfo(Answer):
@@ -264,6 +309,10 @@ class ModelAnswer(Answer):
     versions: list[VersionSummary] = Field(description="Those on disk, and those that are loaded.")
     aliases: dict[str, str] = Field(description="Other names of versions.")
     previous: str | None = Field(description="What a rollback goes back to.")
+    recorded: str | None = Field(
+        description="What the record on disk has as current: not `version` after a start that had to "
+        "fall back, or when another process has changed it."
+    )
     description: str = Field(description="What the model's owner says of it, in model.yaml.")
     task: str
     architecture: str
@@ -280,6 +329,9 @@ class ModelAnswer(Answer):
     )
     box_mode: Literal["XYXY_ABS", "XYWHA_ABS"]
     takes_proposals: bool = Field(description="Whether proposals must come with each image.")
+    takes_overrides: bool = Field(
+        description="Whether a request may set nms_threshold, and max_detections above the model's own."
+    )
     tta: TtaInfo | None = Field(description="What tta=full does; null is without.")
     input: InputInfo
     thresholds: Thresholds

@@ -19,6 +19,8 @@ from pydantic import (
 
 from service.errors import Unprocessable
 from service.inference.detector import Views
+from service.schemas.threshold_options import ClassThresholds, Threshold
+from service.schemas.window_options import RegionText, TilesText
 
 MAX_CLASSES = 10_000
 MIN_TTA_SIZE, MAX_TTA_SIZE = 32, 10_000
@@ -30,13 +32,6 @@ def _as_list(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return list(value)
     return [value]
-
-
-def _no_truth(value: Any) -> Any:
-    """True and false are numbers to Python, but none that anybody means as a threshold."""
-    if isinstance(value, bool):
-        raise ValueError("it is a number from 0 to 1")
-    return value
 
 
 def _as_json(value: Any) -> Any:
@@ -67,6 +62,16 @@ def _tta_text(value: Any) -> str:
     return text
 
 
+def _as_names(value: Any) -> Any:
+    """A list, or its names with commas between them; ``none`` is none of them."""
+    if not isinstance(value, str):
+        return value
+    names = [name.strip() for name in value.split(",")]
+    return [] if names in (["none"], [""]) else names
+
+
+Extra = Literal["keypoints", "sem_seg", "panoptic", "proposals"]
+FormatName = Literal["json", "ndjson", "coco", "csv", "geojson", "png", "jpeg", "webp"]
 Box = Annotated[list[float], Field(min_length=4, max_length=4), AfterValidator(_checked_box)]
 ClassRef = StrictInt | Annotated[str, Field(max_length=65_536)]
 """A number is an id; a text is a name, or the id if no class has that name."""
@@ -98,20 +103,30 @@ class PredictOptions(BaseModel):
         "current one.",
         examples=["2"],
     )
-    score_threshold: Annotated[float, BeforeValidator(_no_truth)] | None = Field(
+    score_threshold: Threshold | None = Field(
         None,
-        ge=0,
-        le=1,
-        allow_inf_nan=False,
         description="Least score of an instance. Default: what GET /models tells as its default_score; "
         "below its score nothing is computed.",
+        examples=[0.5],
+    )
+    class_thresholds: ClassThresholds | None = Field(
+        None,
+        description="Least scores of single classes, by name or id, in the place of score_threshold: a "
+        "JSON object, or text such as disc:0.7,star:0.4. None is below the model's own.",
+        examples=[{"disc": 0.7, "star": 0.4}],
+    )
+    nms_threshold: Threshold | None = Field(
+        None,
+        description="IoU above which a box of the same class is suppressed, in the place of the model's "
+        "own: as if its config had this value.",
         examples=[0.5],
     )
     max_detections: int | None = Field(
         None,
         ge=1,
         le=2**31 - 1,
-        description="Instances per image at most, the best ones. Default: what GET /models tells as its "
+        description="Instances per image at most, the best ones; with more than the model's own it keeps "
+        "more, up to the server's max_detections_limit. Default: what GET /models tells as its "
         "default_max_detections.",
         examples=[100],
     )
@@ -122,10 +137,30 @@ class PredictOptions(BaseModel):
         "JSON number is an id.",
         examples=[["disc", "star"]],
     )
-    masks: Literal["rle", "none"] = Field(
+    masks: Literal["rle", "polygon", "png", "bitmap", "none"] = Field(
         "rle",
-        description="Masks in COCO's compressed run-length encoding, or none.",
+        description="Masks of instances: COCO's compressed run-length encoding, polygons with holes, or "
+        "the smallest crop that holds the mask as a PNG or as packed bits; or none.",
         examples=["rle"],
+    )
+    boxes: Literal["xyxy", "xywh", "normalized"] = Field(
+        "xyxy",
+        description="Boxes as corners in pixels, as corner, width and height in pixels, or as corners in "
+        "shares of the picture from 0 to 1; box_mode tells. Rotated boxes keep their form.",
+        examples=["xyxy"],
+    )
+    include: Annotated[list[Extra], BeforeValidator(_as_names)] | None = Field(
+        None,
+        description="Which outputs beside boxes and masks: keypoints, sem_seg, panoptic, proposals; "
+        "repeated, or one string with commas, or none. Default: all that the model gives.",
+        examples=[["keypoints"]],
+    )
+    format: FormatName | None = Field(
+        None,
+        description="Form of the answer. Default: as the Accept header says, else json. coco, csv and "
+        "geojson tell instances alone, in their own forms of boxes and masks; png, jpeg and webp are the "
+        "one picture with what was found drawn on it.",
+        examples=["json"],
     )
 
     segmentation: Literal["png", "rle", "none"] = Field(
@@ -142,6 +177,18 @@ class PredictOptions(BaseModel):
     tta_flip: bool | None = Field(
         None,
         description="With sizes: whether each comes mirrored too. Default: as the config says.",
+    )
+    region: RegionText | None = Field(
+        None,
+        description="The part of the image that the model sees, x1,y1,x2,y2 in pixels of the image as a "
+        "viewer shows it; answers stay in pixels of the whole image.",
+        examples=["100,50,900,650"],
+    )
+    tiles: TilesText = Field(
+        "none",
+        description="Large images in overlapping tiles, merged: none, auto (as large as the model sees "
+        "them), or WxH or WxH,overlap in pixels, such as 1024x1024,200.",
+        examples=["none"],
     )
     proposals: Annotated[list[list[Box]], BeforeValidator(_as_json)] | None = Field(
         None,

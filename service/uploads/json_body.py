@@ -15,8 +15,8 @@ from service.uploads.upload import ParsedBody, Upload, UploadLimits, clean_name
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _SHAPE = (
-    'The JSON body holds images as {"images": ["<base64>", {"name": "a.jpg", "data": "<base64>"}]} '
-    'or {"image": "<base64>"}.'
+    'The JSON body holds images as {"images": ["<base64>", {"name": "a.jpg", "data": "<base64>"}, '
+    '{"url": "https://..."}]} or {"image": "<base64>"}.'
 )
 
 
@@ -38,16 +38,7 @@ def parse_json(body: bytes, limits: UploadLimits) -> dict[str, Any]:
         BadRequest: ``malformed_json``: not UTF-8, not JSON, nested too deep, or not an object.
         TooLarge: ``json_too_complex``: more values than a request for predictions can need.
     """
-    # Each value costs up to 60 times its bytes once parsed. Base64 holds none of these characters,
-    # so counting them bounds memory without a bound on the images.
-    values = sum(map(body.count, (b",", b"[", b"{")))
-    if values > limits.max_json_values:
-        raise TooLarge(
-            "json_too_complex",
-            f"The JSON body has {values} values; the limit is {limits.max_json_values}.",
-            limit=limits.max_json_values,
-            value=values,
-        )
+    check_values(body, limits)
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -57,11 +48,27 @@ def parse_json(body: bytes, limits: UploadLimits) -> dict[str, Any]:
     return parsed
 
 
+def check_values(body: bytes, limits: UploadLimits) -> None:
+    """Raise :class:`TooLarge` (``json_too_complex``) where ``body`` has too many values to parse it.
+
+    Each value costs up to 60 times its bytes once parsed. Base64 holds none of these characters, so
+    counting them bounds memory without a bound on the images.
+    """
+    values = sum(map(body.count, (b",", b"[", b"{")))
+    if values > limits.max_json_values:
+        raise TooLarge(
+            "json_too_complex",
+            f"The JSON body has {values} values; the limit is {limits.max_json_values}.",
+            limit=limits.max_json_values,
+            value=values,
+        )
+
+
 def parse_json_images(body: bytes, limits: UploadLimits) -> ParsedBody:
     """The images under ``images`` and ``image``, and every other key as an option.
 
-    An item that is not an image in base64 carries its own error: ``invalid_base64``,
-    ``url_not_supported``, ``invalid_image_item`` or ``empty_image``.
+    An item that is neither an image in base64 nor a URL carries its own error: ``invalid_base64``,
+    ``url_not_supported``, ``urls_disabled``, ``invalid_image_item`` or ``empty_image``.
 
     Raises:
         BadRequest, TooLarge: as ``parse_json``.
@@ -78,7 +85,8 @@ def parse_json_images(body: bytes, limits: UploadLimits) -> ParsedBody:
         raise Unprocessable("no_images", f"The request holds no image. {_SHAPE}")
     if len(items) > limits.max_images:
         raise too_many_images(len(items), limits)
-    return ParsedBody([_read_item(item, index) for index, item in enumerate(items)], options)
+    uploads = [read_item(item, index, limits) for index, item in enumerate(items)]
+    return ParsedBody(uploads, options)
 
 
 def too_many_images(count: int, limits: UploadLimits) -> TooLarge:
@@ -92,28 +100,40 @@ def too_many_images(count: int, limits: UploadLimits) -> TooLarge:
     )
 
 
-def _read_item(item: object, index: int) -> Upload:
+def read_item(item: object, index: int, limits: UploadLimits) -> Upload:
+    """An image of a JSON body: base64, or an object with ``data`` or ``url`` and perhaps a ``name``.
+
+    Args:
+        item: as parsed.
+        index: its place among the images, from 0.
+        limits: say whether URLs are fetched.
+    """
     name = clean_name(None, index)
     if isinstance(item, dict):
         given = item.get("name")
-        if isinstance(given, str):
-            name = clean_name(given, index)
-        item = item.get("data")
+        given = given if isinstance(given, str) else None
+        name = clean_name(given, index)
+        url, item = item.get("url"), item.get("data")
+        if isinstance(url, str) and item is None:
+            return Upload.by_url(url, index, limits, name=given)
     if not isinstance(item, str):
-        problem = f'Image {index + 1} is neither a base64 string nor an object with "data".'
+        problem = (
+            f'Image {index + 1} is neither a base64 string nor an object with "data" or "url".'
+        )
         return Upload(name, None, Unprocessable("invalid_image_item", f"{problem} {_SHAPE}"))
     try:
-        return Upload.of(name, _decode(item))
+        return Upload.of(name, decode_base64(item))
     except ApiError as error:
         return Upload(name, None, error)
 
 
-def _decode(text: str) -> bytes:
+def decode_base64(text: str) -> bytes:
     """Base64 of the standard alphabet, padded; whitespace and a data URL's head are skipped."""
     if _URL.match(text):
         raise Unprocessable(
             "url_not_supported",
-            "URLs are not fetched; send the bytes of the image, as base64 or as the request body.",
+            'URLs are not fetched from here; give it as {"url": "https://..."}, or send the bytes of the '
+            "image, as base64 or as the request body.",
         )
     if text[:5].lower() == "data:":
         head, comma, text = text.partition(",")

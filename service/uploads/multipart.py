@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, NoReturn
 
 from python_multipart.multipart import parse_options_header
@@ -15,11 +15,13 @@ from service.uploads.splitting import MalformedMultipart, MultipartSplitter
 from service.uploads.upload import ParsedBody, Upload, UploadLimits, clean_name
 
 IMAGE_FIELDS = frozenset({"images", "image", "files", "file"})
+URL_FIELD = "url"
 _HINT = "Send each image as a file in the field 'images', as in curl -F images=@photo.jpg."
 
 
 async def read_multipart(request: Request, limits: UploadLimits) -> ParsedBody:
-    """The files in the image fields, and the other fields as options (a list where repeated).
+    """The files in the image fields and what ``url`` names, and the other fields as options (a list
+    where repeated).
 
     Raises:
         BadRequest: ``malformed_multipart``.
@@ -27,11 +29,25 @@ async def read_multipart(request: Request, limits: UploadLimits) -> ParsedBody:
         Unprocessable: ``no_images``, ``unknown_field`` for a file in another field.
         ApiError: as ``service.uploads.body.iter_body``.
     """
+    form = Form(limits)
+    async for _ in feed_form(request, form, limits):
+        pass
+    if not form.uploads:
+        raise no_images()
+    return ParsedBody(form.uploads, form.options)
+
+
+async def feed_form(request: Request, form: Form, limits: UploadLimits) -> AsyncIterator[None]:
+    """Feed the body to ``form``; stops after each chunk, so that what is complete can be taken away.
+
+    Raises:
+        BadRequest: ``malformed_multipart``.
+        ApiError: what ``form`` raises, and as ``service.uploads.body.iter_body``.
+    """
     _, parameters = parse_options_header(request.headers["content-type"])
     boundary = parameters.get(b"boundary")
     if not boundary:
         raise _malformed("its Content-Type names no boundary")
-    form = _Form(limits)
     try:
         splitter = MultipartSplitter(
             boundary,
@@ -41,30 +57,45 @@ async def read_multipart(request: Request, limits: UploadLimits) -> ParsedBody:
         )
         async for chunk in iter_body(request, limits):
             splitter.feed(chunk)
+            yield
     except MalformedMultipart as error:
         raise _malformed(str(error)) from None
     if not splitter.ended:
         raise _malformed("it stops before its closing boundary")
     if not splitter.parts:
         raise _malformed("it has no parts")
-    if not form.uploads:
-        raise Unprocessable("no_images", f"The form holds no image. {_HINT}")
-    return ParsedBody(form.uploads, form.options)
+
+
+def no_images() -> Unprocessable:
+    """The answer to a form without an image."""
+    return Unprocessable("no_images", f"The form holds no image. {_HINT}")
 
 
 def _malformed(problem: str) -> BadRequest:
     return BadRequest("malformed_multipart", f"The multipart body is malformed: {problem}. {_HINT}")
 
 
-class _Form:
-    """Collects the parts; raises as soon as a limit is passed."""
+class Form:
+    """Collects the parts; raises as soon as a limit is passed.
 
-    def __init__(self, limits: UploadLimits) -> None:
+    Args:
+        limits: of the request.
+        max_image_bytes: of one image; None: only the whole body is bounded.
+
+    Attributes:
+        uploads: those that are complete; they may be taken out.
+        options: the other fields; a list where one is repeated.
+    """
+
+    def __init__(self, limits: UploadLimits, *, max_image_bytes: int | None = None) -> None:
         self.limits = limits
         self.uploads: list[Upload] = []
+        self._max_image_bytes = max_image_bytes
+        self._images = 0
         self.options: dict[str, Any] = {}
         self._fields = 0
         self._is_image = False
+        self._is_url = False
         self._name = ""
         self._filename: str | None = None
 
@@ -80,10 +111,11 @@ class _Form:
         filename = parameters.get(b"filename")
         self._filename = None if filename is None else filename.decode(errors="replace")
         self._is_image = self._name in IMAGE_FIELDS
-        if self._is_image:
-            if len(self.uploads) >= self.limits.max_images:
+        self._is_url = self._name == URL_FIELD and self._filename is None
+        if self._is_image or self._is_url:
+            if self._images >= self.limits.max_images:
                 raise too_many_images(self.limits.max_images + 1, self.limits)
-            return None
+            return self._max_image_bytes if self._is_image else self.limits.max_field_bytes
         if self._filename is not None:
             name = clean_name(self._name, 0)
             raise Unprocessable("unknown_field", f"A file came in the field {name!r}. {_HINT}")
@@ -91,23 +123,30 @@ class _Form:
         return self.limits.max_field_bytes
 
     def part_too_large(self, size: int) -> NoReturn:
+        limit = self._max_image_bytes if self._is_image else self.limits.max_field_bytes
         raise TooLarge(
             "field_too_large",
-            f"The field {clean_name(self._name, 0)!r} has {size} bytes or more; "
-            f"the limit is {self.limits.max_field_bytes}.",
-            limit=self.limits.max_field_bytes,
+            f"The field {clean_name(self._name, 0)!r} has {size} bytes or more; the limit is {limit}.",
+            limit=limit,
             value=size,
         )
 
     def end_part(self, data: bytes) -> None:
-        if not self._is_image:
+        if self._is_url:
+            # What is no text is no URL either, and is told so.
+            url = data.decode(errors="replace").strip()
+            self._add(Upload.by_url(url, self._images, self.limits))
+        elif not self._is_image:
             self._add_option(data)
         elif data or self._filename != "":
-            name = clean_name(self._filename, len(self.uploads))
-            self.uploads.append(Upload.of(name, data))
+            self._add(Upload.of(clean_name(self._filename, self._images), data))
         else:
             # A browser sends an empty file name and no bytes for a file input that was left empty.
             self._count_field()
+
+    def _add(self, upload: Upload) -> None:
+        self._images += 1
+        self.uploads.append(upload)
 
     def _count_field(self) -> None:
         self._fields += 1

@@ -9,17 +9,25 @@ from service.errors import Unprocessable, UnsupportedMediaType
 from service.uploads.body import read_body
 from service.uploads.json_body import parse_json_images
 from service.uploads.multipart import read_multipart
+from service.uploads.ndjson_body import parse_ndjson_images
 from service.uploads.upload import ParsedBody, Upload, UploadLimits, clean_name
 
-ACCEPTED = ("image/*", "application/octet-stream", "multipart/form-data", "application/json")
+NDJSON = "application/x-ndjson"
+ACCEPTED = (
+    "image/*",
+    "application/octet-stream",
+    "multipart/form-data",
+    "application/json",
+    NDJSON,
+)
 
 
 async def read_uploads(request: Request, limits: UploadLimits) -> ParsedBody:
     """The images of the request and the options in its body, judged by Content-Type.
 
     ``image/*``, ``application/octet-stream`` and no Content-Type at all mean one image, as it is;
-    what kind of image is decided later and by content. In JSON and in multipart, one bad item
-    carries its own ``error``.
+    what kind of image is decided later and by content. In JSON, NDJSON and multipart, one bad item
+    carries its own ``error``, and a URL is still to be fetched.
 
     Raises:
         UnsupportedMediaType: ``unsupported_content_type``, ``unsupported_content_encoding``.
@@ -34,6 +42,8 @@ async def read_uploads(request: Request, limits: UploadLimits) -> ParsedBody:
         return await read_multipart(request, limits)
     if kind == "application/json":
         return parse_json_images(await read_body(request, limits), limits)
+    if kind == NDJSON:
+        return parse_ndjson_images(await read_body(request, limits), limits)
     if kind in ("", "application/octet-stream") or kind.startswith("image/"):
         data = await read_body(request, limits)
         if not data:

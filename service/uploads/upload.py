@@ -6,8 +6,10 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from service.errors import ApiError, Unprocessable
+from service.uploads.remote import RemoteLimits
 
 _MAX_NAME = 100
 
@@ -26,6 +28,7 @@ class UploadLimits:
         max_json_values: commas and brackets in a JSON body; bounds what parsing it can allocate.
         body_timeout_s: the longest silence while a body is on its way.
         min_bytes_per_s: the slowest average rate, once ``body_timeout_s`` has passed.
+        remote: of URLs in the place of images; None: they are not fetched.
     """
 
     max_body_bytes: int = 64 * 1024 * 1024
@@ -37,21 +40,24 @@ class UploadLimits:
     max_json_values: int = 100_000  # five a box
     body_timeout_s: float = 30.0
     min_bytes_per_s: float = 1024.0
+    remote: RemoteLimits | None = None
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One image of a request, still encoded: either ``data`` or ``error`` is set.
+    """One image of a request, still encoded: one of ``data``, ``error`` and ``url`` is set.
 
     Attributes:
         name: the client's file name as a short base name, or ``image``, ``image-2``, ...
         data: the bytes of the image file.
         error: what is wrong with this item alone; the rest of the request goes on.
+        url: where the bytes are; see :func:`service.uploads.fetching.fetch_uploads`.
     """
 
     name: str
     data: bytes | None = field(repr=False)
     error: ApiError | None = None
+    url: str | None = None
 
     @classmethod
     def of(cls, name: str, data: bytes) -> Upload:
@@ -59,6 +65,27 @@ class Upload:
         if data:
             return cls(name, data)
         return cls(name, None, Unprocessable("empty_image", f"The image {name!r} has no bytes."))
+
+    @classmethod
+    def by_url(
+        cls, url: str, index: int, limits: UploadLimits, *, name: str | None = None
+    ) -> Upload:
+        """An upload that is still to be fetched; its own error where URLs are not.
+
+        Args:
+            url: as the client sent it.
+            index: the image's place in the request, from 0.
+            limits: of the request.
+            name: the client's; default: the last part of the URL's path.
+        """
+        if limits.remote is not None:
+            return cls(clean_name(name or _name_in(url), index), None, url=url)
+        error = Unprocessable(
+            "urls_disabled",
+            "This server fetches no URLs; send the bytes of the image, or start the server with "
+            "--allow-urls (DETSERVE_ALLOW_URLS=true).",
+        )
+        return cls(clean_name(name, index), None, error)
 
 
 @dataclass(frozen=True)
@@ -87,3 +114,11 @@ def clean_name(name: str | None, index: int) -> str:
     if base.strip(". "):
         return base
     return "image" if index == 0 else f"image-{index + 1}"
+
+
+def _name_in(url: str) -> str | None:
+    """The last part of the path of ``url``."""
+    try:
+        return unquote(urlsplit(url).path) or None
+    except ValueError:
+        return None  # what is wrong with it, fetching tells

@@ -46,6 +46,7 @@ FAMILIES = {
     "batch_memory_cap_images": ("gauge", {"model", "version"}),
     "batch_memory_cap_pixels": ("gauge", {"model", "version"}),
     "detections_per_image": ("histogram", {"model", "version"}),
+    "unlabelled_instances": ("counter", {"model"}),
     "detection_score": ("histogram", {"model", "version"}),
     "execution_deviation": ("gauge", {"model", "version", "quantity"}),
     "model_info": ("gauge", {"model", "version", "arch", "weights_sha12", "dtype", "device"}),

@@ -31,9 +31,16 @@ class LiveServer:
 
 
 @contextmanager
-def live_server(*arguments: str | Path, cwd: Path) -> Iterator[LiveServer]:
-    """Start a server on a free port and stop it at the end; it must come up and exit with 0."""
-    command = [sys.executable, "-m", "service.cli", "serve", "--port", "0", *map(str, arguments)]
+def live_server(
+    *arguments: str | Path, cwd: Path, python: str | Path = sys.executable
+) -> Iterator[LiveServer]:
+    """Start a server on a free port and stop it at the end; it must come up and exit with 0.
+
+    Args:
+        cwd: it runs there.
+        python: in whose environment it is installed, if not in that of the tests.
+    """
+    command = [str(python), "-m", "service.cli", "serve", "--port", "0", *map(str, arguments)]
     process = subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True)
     lines: list[str] = []
     found: list[str] = []

@@ -74,6 +74,51 @@ def test_bounds_of_memory_change_nothing(
     assert torch.equal(suppress(boxes, valid, 0.4), expected)
 
 
+@pytest.mark.parametrize(("name", "value"), [("LARGEST_GROUP", 8), ("PAIRS_AT_ONCE", 2 * 30 * 30)])
+def test_each_group_may_have_its_own_threshold(
+    name: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(4)
+    boxes = random_boxes(generator, 5 * 30, grid=1.0).view(5, 30, 4)
+    valid = torch.rand(5, 30, generator=generator) < 0.8
+    limits = torch.tensor([0.25, 0.5, 0.0, 0.75, 1.0])
+    expected = [
+        suppress(boxes[i : i + 1], valid[i : i + 1], limit)[0]
+        for i, limit in enumerate(limits.tolist())
+    ]
+    assert torch.equal(suppress(boxes, valid, limits), torch.stack(expected))
+    monkeypatch.setattr(batched_nms, name, value)
+    assert torch.equal(suppress(boxes, valid, limits), torch.stack(expected))
+
+
+@given(seed=st.integers(0, 2**31), count=st.integers(0, 60), num_images=st.integers(1, 4))
+@settings(max_examples=100, deadline=None)
+def test_each_image_may_have_its_own_threshold_and_cap(
+    seed: int, count: int, num_images: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    boxes = random_boxes(generator, count, grid=2.0)
+    scores = torch.rand(count, generator=generator)
+    classes = torch.randint(0, 3, (count,), generator=generator)
+    images = torch.randint(0, num_images, (count,), generator=generator)
+    limits, most = [0.1, 0.4, 0.7, 1.0][:num_images], [-1, 3, 100, 0][:num_images]
+
+    def best(limit: float | list[float], cap: int | list[int]) -> list[list[int]]:
+        found = best_per_image(
+            boxes,
+            scores,
+            classes,
+            images,
+            num_images=num_images,
+            num_classes=3,
+            iou_threshold=limit,
+            most=cap,
+        )
+        return [index.tolist() for index in found]
+
+    assert best(limits, most) == [best(limits[i], most[i])[i] for i in range(num_images)]
+
+
 def best_slowly(
     boxes: Tensor, scores: Tensor, classes: Tensor, images: Tensor, image: int, most: int
 ) -> list[int]:

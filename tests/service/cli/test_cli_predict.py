@@ -88,6 +88,56 @@ def test_options_filter_as_over_http(tmp_path: Path) -> None:
     assert len(answer["instances"]["scores"]) <= 1
 
 
+def test_a_folder_is_predicted_and_told_in_cocos_form(tmp_path: Path) -> None:
+    shots = tmp_path / "shots"
+    (shots / "deep").mkdir(parents=True)
+    shutil.copy(SAMPLES[0], shots / "000017.jpg")
+    shutil.copy(SAMPLES[1], shots / "deep" / "5.jpg")
+    (shots / "notes.txt").touch()
+    out, coco = tmp_path / "out", tmp_path / "new" / "results.json"
+    result = predict(shots, "--out", out, "--coco", coco, "--recursive")
+    assert result.exit_code == 0, result.output
+    assert {path.stem for path in out.iterdir()} == {"000017", "5"}
+    results = json.loads(coco.read_bytes())
+    for image_id, stem in ((17, "000017"), (5, "5")):
+        instances = json.loads((out / f"{stem}.json").read_bytes())["instances"]
+        of_image = [found for found in results if found["image_id"] == image_id]
+        assert [found["score"] for found in of_image] == instances["scores"]
+        assert [found["segmentation"] for found in of_image] == instances["masks"]
+    assert "image_id is the number in a file's name" in result.output
+
+
+def test_coco_results_of_nothing_are_an_empty_list(tmp_path: Path) -> None:
+    coco = tmp_path / "results.json"
+    options = ["--out", tmp_path / "out", "--coco", coco, "--score-threshold", "1"]
+    result = predict(SAMPLES[0], *options)
+    assert result.exit_code == 0, result.output
+    assert json.loads(coco.read_bytes()) == []
+
+
+def test_a_folder_without_images_is_2(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    result = predict(tmp_path, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "--recursive" in result.output
+
+
+def test_no_image_is_overwritten(tmp_path: Path) -> None:
+    with Image.open(SAMPLES[0]) as image:
+        image.save(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    result = predict(tmp_path, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "would overwrite" in result.output
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_a_coco_file_that_cannot_be_written_is_2(tmp_path: Path) -> None:
+    result = predict(SAMPLES[0], "--out", tmp_path / "out", "--coco", tmp_path)
+    assert result.exit_code == 2
+    assert "cannot be written" in result.output
+
+
 def test_images_of_one_name_do_not_overwrite_each_other() -> None:
     paths = [Path(name) for name in ("a/x.jpg", "b/x.png", "x-2.jpg", "c/x.bmp")]
     assert predict_command._unique_stems(paths) == ["x", "x-2", "x-2-2", "x-3"]

@@ -132,6 +132,21 @@ def test_keypoints_and_their_skeleton_are_drawn() -> None:
     assert has(picture, 80, 70, class_color(1))  # the second
 
 
+@pytest.mark.parametrize("ground", [0, 128, 255])
+def test_a_skeleton_has_a_dark_rim_on_any_ground(ground: int) -> None:
+    points = torch.tensor([[[40.0, 50.0, 0.9], [80.0, 50.0, 0.9], [80.0, 90.0, 0.9]]])
+    model = keypoints_model()
+    pixels = np.full((HEIGHT, WIDTH, 3), ground, dtype=np.uint8)
+    selection = Selection.resolve(PredictOptions.parse({}), model)
+    prediction = instances(pred_keypoints=points)
+    column = np.asarray(annotate(pixels, prediction, selection, model))[:, 60].tolist()
+    rim, color = [0, 0, 0], list(class_color(0))
+    above = next(y for y in range(50, 0, -1) if column[y] != color)
+    below = next(y for y in range(50, HEIGHT) if column[y] != color)
+    assert below - above > 1
+    assert (column[above], column[below]) == (rim, rim)
+
+
 def test_a_keypoint_that_is_not_seen_is_left_out_with_its_lines() -> None:
     points = torch.tensor([[[40.0, 50.0, 0.9], [80.0, 50.0, 0.9], [80.0, 90.0, 0.01]]])
     picture = changed(draw(instances(pred_keypoints=points), keypoints_model()))

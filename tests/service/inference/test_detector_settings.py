@@ -52,6 +52,17 @@ def test_settings_names_come_before_a_labels_file(tmp_path: Path) -> None:
     assert load(ModelSettings(), labels=labels).description.class_names == ("1", "2", "3", "4")
 
 
+def test_the_data_sets_ids_are_those_of_its_own_classes_alone(tmp_path: Path) -> None:
+    config, weights = write_small_model("keypoints", tmp_path)
+    files: dict[str, Any] = {"config": config, "weights": weights, "labels": None, "device": "cpu"}
+    known = load_torch_detector(**files, mode="reference").description
+    assert (known.class_names, known.category_ids) == (("person",), (1,))
+    settings = ModelSettings(classes=named("worker"))
+    renamed = load_torch_detector(**files, mode="reference", settings=settings).description
+    assert (renamed.class_names, renamed.category_ids) == (("worker",), ())
+    assert load().description.category_ids == ()
+
+
 def test_without_settings_the_models_own_apply() -> None:
     model = load().description
     assert model.class_names == SHAPES

@@ -9,7 +9,7 @@ import pytest
 from fake_detector import picture
 from fake_server import Serve
 
-import service.inference.pipeline as pipeline
+import service.inference.preparation as preparation
 from service.images import decode_image
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +36,7 @@ async def test_a_small_request_waits_for_few_images_of_a_large_one(
         decoded.append(int(image.pixels[0, 0, 0]))
         return image
 
-    monkeypatch.setattr(pipeline, "decode_image", slow)
+    monkeypatch.setattr(preparation, "decode_image", slow)
     large = asyncio.ensure_future(served.client.post("/predict", files=files(*range(1, 11))))
     await come(entered)
     small = asyncio.ensure_future(served.client.post("/predict", files=files(99)))

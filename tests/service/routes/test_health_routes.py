@@ -1,4 +1,4 @@
-"""/livez, /readyz, /metrics and /: probes that are never behind anything."""
+"""/livez, /readyz and /metrics: probes that are never behind anything."""
 
 import asyncio
 import threading
@@ -89,12 +89,6 @@ async def test_metrics_are_prometheus_text(serve: Serve) -> None:
     assert response.headers["content-type"].startswith("text/plain; version=")
     names = {family.name for family in text_string_to_metric_families(response.text)}
     assert {"detserve_queue_depth", "detserve_model_ready"} <= names
-
-
-async def test_the_root_leads_to_the_docs(serve: Serve) -> None:
-    response = await serve().client.get("/", follow_redirects=True)
-    assert response.status_code == 200
-    assert response.url.path == "/docs"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ async def test_a_model_tells_its_classes_thresholds_sizes_and_weights(serve: Ser
     assert model.class_names_source == "labels.txt"
     assert model.thresholds.model_dump() == {
         "score": 0.05, "nms": 0.5, "max_detections": 100,
-        "default_score": 0.05, "default_max_detections": 100,
+        "default_score": 0.05, "default_max_detections": 100, "largest_max_detections": 100,
     }  # fmt: skip
     assert model.input.model_dump() == {"format": "BGR", "min_size": 64, "max_size": 128}
     assert model.weights.model_dump() == {"file": "model_final.pth", "sha256": f"{1:064x}"}

@@ -158,7 +158,7 @@ async def test_a_model_without_masks_answers_boxes_alone(serve: Serve) -> None:
         ({"score_threshold": "high"}, 422, "invalid_option"),
         ({"score_threshold": "0.01"}, 422, "score_threshold_too_low"),
         ({"max_detections": "1000"}, 422, "max_detections_too_high"),
-        ({"masks": "polygon"}, 422, "invalid_option"),
+        ({"masks": "contour"}, 422, "invalid_option"),
     ],
 )
 async def test_a_bad_option_is_refused_before_any_work(

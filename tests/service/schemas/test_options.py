@@ -20,8 +20,10 @@ def refusal(**values: Any) -> Unprocessable:
 def test_without_options_all_is_the_models_own() -> None:
     options = PredictOptions.parse({})
     assert options.model_dump() == {
-        "model": None, "score_threshold": None, "max_detections": None, "classes": None,
-        "masks": "rle", "segmentation": "png", "tta": "none", "tta_flip": None, "proposals": None,
+        "model": None, "version": None, "score_threshold": None, "class_thresholds": None,
+        "nms_threshold": None, "max_detections": None, "classes": None,
+        "masks": "rle", "boxes": "xyxy", "include": None, "format": None, "segmentation": "png",
+        "tta": "none", "tta_flip": None, "proposals": None, "region": None, "tiles": "none",
     }  # fmt: skip
 
 
@@ -70,7 +72,7 @@ def test_classes_are_one_or_several_names_or_ids(
         ("max_detections", "many"),
         ("max_detections", 2**31),
         ("score_threshold", True),
-        ("masks", "polygon"),
+        ("masks", "contour"),
         ("masks", ["rle", "none"]),
         ("segmentation", "jpeg"),
         ("segmentation", ""),

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol over gRPC: the optional extra ``grpc``, off unless a port is set."""

@@ -1,0 +1,1 @@
+"""Parts of a picture that the model sees as images of their own: a region, or overlapping tiles."""

@@ -1,0 +1,1 @@
+"""Label Studio's ML backend: what its label configs and tasks say, and our answers in its words."""

@@ -1,0 +1,99 @@
+"""What the OpenAPI document says of all routes together: groups, names of operations, tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from service.routes import error_docs
+
+DESCRIPTION = """\
+Every answer carries `X-Request-ID`: the one that came, if it is 1 to 128 letters, digits, dots, dashes
+and underscores, else a new one; the log has it. A request with a valid W3C `traceparent` is answered with
+one that names the server's span, and with its `tracestate`; the log has the ids of trace and span.
+"""
+
+TAGS: list[dict[str, str]] = [
+    {"name": "predict", "description": "Images in, instances out: at once, or many as a job."},
+    {"name": "models", "description": "What is served: models, versions, classes."},
+    {
+        "name": "admin",
+        "description": "Change what is served: upload, load, swap, roll back, shadow. With the admin "
+        "token, or without one from the server's own machine. What is sent by POST or PUT has "
+        "`Content-Type: application/json`, with or without a body; files are sent as "
+        "`application/octet-stream`.",
+    },
+    {"name": "health", "description": "Probes and metrics; never behind a token."},
+    {
+        "name": "open inference",
+        "description": "The Open Inference Protocol v2, as clients of Triton and KServe speak it.",
+    },
+    {"name": "label-studio", "description": "A machine learning backend for Label Studio."},
+    {"name": "cvat", "description": "A function for CVAT's automatic annotation."},
+]
+
+SECURITY_SCHEMES = {
+    "inference_token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "Where the server was started with an inference token: that one, or the admin's.",
+    },
+    "admin_token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "Where the server was started with an admin token.",
+    },
+}
+
+_UNUSED = "HTTPValidationError"
+_HEADERS_TOO_LARGE = error_docs(
+    (
+        431,
+        "headers_too_large",
+        "The request line and headers are over the limit of 32768 bytes.",
+    )
+)[431]
+_HEADERS_TOO_LARGE["content"]["application/json"]["schema"] = {
+    "$ref": "#/components/schemas/" + _HEADERS_TOO_LARGE.pop("model").__name__
+}
+
+
+def operation_id(route: APIRoute) -> str:
+    """The name of a route's function; a foreign protocol's has the protocol before it."""
+    return f"v2_{route.name}" if "open inference" in route.tags else route.name
+
+
+def complete(app: FastAPI) -> None:
+    """Let the app's document say which routes take a token, and no more of errors than is so."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            for item in document["paths"].values():
+                for operation in item.values():
+                    _complete_operation(operation)
+            components = document.setdefault("components", {})
+            components["securitySchemes"] = SECURITY_SCHEMES
+            for name in (_UNUSED, "ValidationError"):
+                components.get("schemas", {}).pop(name, None)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    # As FastAPI's documentation has it: the document is made by whatever stands here.
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _complete_operation(operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    # FastAPI adds it to every route with a part of the path that varies; these are all text.
+    if _UNUSED in str(responses.get("422", {})):
+        del responses["422"]
+    responses["431"] = _HEADERS_TOO_LARGE
+    if "401" in responses:
+        examples = responses["401"]["content"]["application/json"].get("examples", {})
+        admin = "403" in responses and "token_required" not in examples
+        # The first, nothing: whether there is a token is the operator's to say.
+        operation["security"] = [{}, {"admin_token" if admin else "inference_token": []}]
