@@ -98,9 +98,11 @@ class Repository:
             return self.get(name)
         with self._lock:
             known = self._models.get(name)
-            if known is None:
-                known = self._made(name, FolderShelf(self.folder.model(name)))
-                self._models[name] = known
+            if known is None or not known.serves:
+                # Looked for each time: the end of an upload can take an empty folder away again.
+                folder = self.folder.model(name)
+                if known is None:
+                    known = self._models[name] = self._made(name, FolderShelf(folder))
             return known
 
     # --- at the start -----------------------------------------------------------------------------
