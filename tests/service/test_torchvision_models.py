@@ -68,10 +68,10 @@ def test_the_runtime_names_it_after_its_file(weights: Path) -> None:
 def test_predict_takes_weights_alone(weights: Path, tmp_path: Path) -> None:
     picture = tmp_path / "grey.png"
     Image.new("RGB", (64, 48), "grey").save(picture)
-    arguments = ["predict", str(picture), "--weights", str(weights), "--out", str(tmp_path)]
+    arguments = ["predict", str(picture), "--weights", str(weights), "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, [*arguments, "--device", "cpu"])
     assert result.exit_code == 0, result.output
-    answer = json.loads((tmp_path / "grey.json").read_text())
+    answer = json.loads((tmp_path / "out" / "grey.json").read_text())
     assert answer["model"]["architecture"] == "TorchvisionDetector"
 
 
