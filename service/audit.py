@@ -74,7 +74,7 @@ async def admin_call(
     except asyncio.CancelledError:
         call.status, code = 503, "cancelled"  # only a stop of the server cancels a request
         raise
-    except Exception as error:
+    except Exception as error:  # it is raised again: only the log line is made of it
         api_error = as_api_error(error)
         call.status = api_error.status if api_error is not None else 500
         code = api_error.code if api_error is not None else "internal_error"

@@ -67,7 +67,7 @@ class Archive:
         try:
             self._members = [member for member in self._zip.infolist() if _is_wanted(member)]
             self._check_sizes()
-        except BaseException:
+        except BaseException:  # raised again, behind what it leaves
             self._zip.close()
             raise
         self.names: Sequence[str] = [

@@ -17,7 +17,7 @@ from service.open_inference import metadata
 from service.open_inference.changes import load_model, unload_model
 from service.open_inference.infer import infer
 from service.routes import runtime_of
-from service.routes.predict import counting_refusals
+from service.routes.asking import counting_refusals
 from service.schemas.open_inference import LoadParameters, UnloadParameters
 
 

@@ -23,6 +23,7 @@ _SAID_ELSEWHERE = {
     "model": "the request itself names the model",
     "version": "the request itself names the version",
     "include": "the outputs of the request say it",
+    "boxes": "pred_boxes are x1, y1, x2, y2, or of rotated boxes centre, sides and angle, in pixels",
     "format": "answers have the form of the protocol",
 }
 

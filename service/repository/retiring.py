@@ -102,7 +102,7 @@ class Retiring:
         """How many bytes of the device that gave back; None when there is no memory for it."""
         try:
             return park(version.detector, call=self._house.call)
-        except Exception as error:
+        except Exception as error:  # without it in memory a rollback reads the files
             self._job.warning = (
                 f"Version {version.label} could not be kept in host memory; a rollback will read its "
                 "files."

@@ -156,7 +156,7 @@ class Swap:
         """What the block raises is why this version failed, for all who ask for its state."""
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # raised again, once the version says why it failed
             known = isinstance(error, ApiError | ModelError)
             told = error if known else refusal(error)
             self._model.mark(self._label, VersionState.FAILED, str(told))
@@ -238,7 +238,7 @@ class Swap:
             self._add(version)
             if self._order.make_current:
                 self._switch(version)
-        except Exception:
+        except Exception:  # raised again, once the memory is given back
             if not (model.serves and model.current is version):
                 self._retiring.drain(version, None)
                 self._retiring.dispose(version, keep=parked)
@@ -315,7 +315,7 @@ class Swap:
                 with job.during("drain"):
                     job.freed_bytes = self._retiring.dispose(old, keep=False)
                 self._take_up(self._prepare(check_room=False))
-            except Exception as error:
+            except Exception as error:  # raised again, once the old version is back
                 self._restore(back, refused=error)
                 raise
 
@@ -334,7 +334,7 @@ class Swap:
             except BaseException:  # as in _prepare()
                 self._house.scheduler.call(detector.close)
                 raise
-        except Exception as error:
+        except Exception as error:  # told as what it means: nothing answers any more
             reason = f"it could not be loaded again: {refusal(error).message}"
             model.mark(candidate.label, VersionState.FAILED, reason)
             model.lost = True

@@ -18,8 +18,8 @@ from service.batches.receiving import read_batch
 from service.encoding.instances import Selection
 from service.errors import Conflict, Unprocessable
 from service.routes import answer_docs, error_docs, runtime_of
-from service.routes.asking import ask
-from service.routes.predict import check_views, query_options
+from service.routes.asking import ask, check_views
+from service.routes.predict import query_options
 from service.routes.predict_docs import PREDICT_OPENAPI
 from service.runtime import Runtime
 from service.schemas.batch import BatchAnswer
@@ -150,7 +150,7 @@ async def start(request: Request) -> Response:
         try:
             options = _checked_options(runtime, batch.options | given)
             runtime.require_open()
-        except BaseException:
+        except BaseException:  # raised again, behind what it leaves
             batch.source.close()
             raise
         model = runtime.repository.get(options.model)

@@ -15,9 +15,8 @@ from service.cvat.function_yaml import function_yaml
 from service.cvat.shapes import Shape, check_shape, encode_shapes
 from service.errors import InternalError, Unprocessable
 from service.routes import answer_docs, body_docs, error_docs, runtime_of
-from service.routes.asking import ask
+from service.routes.asking import ask, counting_refusals
 from service.routes.disconnect import unless_disconnected
-from service.routes.predict import counting_refusals
 from service.schemas.cvat import CvatRequest, CvatShape
 from service.schemas.options import PredictOptions
 from service.uploads import Upload, parse_json, read_body

@@ -25,9 +25,8 @@ from service.label_studio.labels import match_labels
 from service.label_studio.tasks import Prediction, options_for, predict_tasks, version_name
 from service.repository.served import ServedModel
 from service.routes import answer_docs, body_docs, error_docs, runtime_of
-from service.routes.asking import Asked, ask
+from service.routes.asking import Asked, ask, counting_refusals
 from service.routes.disconnect import unless_disconnected
-from service.routes.predict import counting_refusals
 from service.runtime import Runtime
 from service.schemas.label_studio import (
     LabelStudioEvent,

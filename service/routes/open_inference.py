@@ -41,9 +41,9 @@ from service.open_inference.rest import (
     parse_message,
 )
 from service.routes import answer_docs, runtime_of
+from service.routes.asking import counting_refusals
 from service.routes.disconnect import unless_disconnected
 from service.routes.jobs import LIMITS
-from service.routes.predict import counting_refusals
 from service.schemas.open_inference import (
     IndexBody,
     LiveAnswer,

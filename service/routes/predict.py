@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -20,20 +19,16 @@ from service.encoding.formats.negotiation import (
     options_for,
 )
 from service.encoding.formats.rendering import render
-from service.encoding.instances import Selection
 from service.errors import ApiError, QueueFull, Unprocessable
-from service.inference.detector import Views
 from service.inference.pipeline import ImageAnswer
-from service.repository.served import CURRENT
-from service.repository.version import RequestLease
 from service.routes import runtime_of
+from service.routes.asking import Asking, Told, counting_refusals
 from service.routes.deadline import Deadline
 from service.routes.disconnect import unless_disconnected
 from service.routes.predict_docs import PREDICT_OPENAPI, PREDICT_RESPONSES
-from service.routes.predict_lines import LinesResponse, Told
+from service.routes.predict_lines import LinesResponse
 from service.runtime import Runtime
-from service.schemas.options import MAX_PROPOSALS, FormatName, PredictOptions
-from service.settings import Settings
+from service.schemas.options import FormatName, PredictOptions
 from service.tracing import server_timing
 from service.uploads import Upload, fetch_uploads, read_body, read_uploads
 
@@ -69,51 +64,29 @@ async def predict(request: Request) -> Response:
     options = PredictOptions.parse(body.options | query_options(request))
     chosen = choose_format(options.format, ", ".join(request.headers.getlist("accept")))
     options = options_for(chosen, options)
-    model = runtime.repository.get(options.model)
     # Refuse before any work.
-    named = model.resolve(options.version)
-    selection = Selection.resolve(options, named.detector.description)
-    check_views(selection.tta, runtime.settings)
-    number = len(body.uploads)
-    check_proposals(options, number)
-    check_format(chosen, named.detector.description, number)
+    asking = Asking.begin(runtime, options, len(body.uploads))
+    check_format(chosen, asking.named.detector.description, asking.number)
     uploads = body.uploads
     if any(upload.url for upload in uploads):
         # Before there are places in the queue: who is slow elsewhere holds none.
         work = deadline.within(fetch_uploads(uploads, runtime.upload_limits))
         uploads = await unless_disconnected(request, work)
-    lease = RequestLease()
     request_id = request.state.request_id
 
     async def answers_of(told: Told | None = None) -> list[ImageAnswer]:
         left_s, limit_s = deadline.left()
-        with counting_refusals(runtime, model.name, number):
-            runtime.scheduler.reserve(number)
-        try:
-            if options.version not in (None, CURRENT) and not lease.bind(named):
-                raise model.not_loaded(named.label)  # it was unloaded since
-            return await runtime.pipeline.predict(
-                uploads,
-                model,
-                options,
-                lease,
-                timeout_s=left_s,
-                limit_s=limit_s,
-                request_id=request_id,
-                answered=told,
-            )
-        finally:
-            lease.end()
-            runtime.scheduler.unreserve(number)
+        return await asking.answers(
+            uploads, timeout_s=left_s, limit_s=limit_s, request_id=request_id, told=told
+        )
 
     def log(answers: Sequence[ImageAnswer]) -> None:
-        version = lease.version or model.current
         request.state.log.update(
-            model=f"{model.name}:{version.label}",
-            images=number,
+            model=f"{asking.model.name}:{asking.version.label}",
+            images=asking.number,
             batch=max(answer.batch_size or 0 for answer in answers),
         )
-        if len(answers) < number:
+        if len(answers) < asking.number:
             request.state.log["answered"] = len(answers)  # the client left between two lines
 
     if chosen == "ndjson":
@@ -122,7 +95,7 @@ async def predict(request: Request) -> Response:
             answers_of,
             names=[upload.name for upload in uploads],
             line=lambda index, answer: native_line(
-                index, answer, request_id=request_id, version=lease.version
+                index, answer, request_id=request_id, version=asking.lease.version
             ),
             ended=log,
         )
@@ -130,8 +103,8 @@ async def predict(request: Request) -> Response:
     if all(answer.error is not None for answer in answers):
         raise _refusal(answers, uploads)
     log(answers)
-    version = lease.version or model.current
-    answered = Answered(request_id, version, answers, total_s=time.monotonic() - started)
+    total_s = time.monotonic() - started
+    answered = Answered(request_id, asking.version, answers, total_s=total_s)
     return await _response(answered, chosen, runtime)
 
 
@@ -154,57 +127,6 @@ async def _discard_small_body(request: Request, runtime: Runtime) -> None:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) <= DISCARDED_BYTES:
         await read_body(request, runtime.upload_limits)
-
-
-@contextmanager
-def counting_refusals(runtime: Runtime, name: str | None, images: int = 1) -> Iterator[None]:
-    """Images that find the queue full are counted for their model."""
-    try:
-        yield
-    except QueueFull:
-        model = runtime.repository.get(name)
-        labels = (model.name, model.current.label, "queue_full")
-        runtime.metrics.predictions.labels(*labels).inc(images)
-        raise
-
-
-def check_proposals(options: PredictOptions, images: int) -> None:
-    given = options.proposals
-    if given is not None and len(given) != images:
-        raise Unprocessable(
-            "invalid_option",
-            f"proposals has {len(given)} lists of boxes for {images} images; give one for each.",
-            option="proposals",
-        )
-    if given is not None and any(len(boxes) > MAX_PROPOSALS for boxes in given):
-        raise Unprocessable(
-            "invalid_option",
-            f"An image has more than {MAX_PROPOSALS} proposals.",
-            option="proposals",
-        )
-
-
-def check_views(views: Views | None, settings: Settings) -> None:
-    """The server's bounds on test-time augmentation, which costs a forward pass for each view."""
-    if views is None:
-        return
-    if views.count > settings.max_tta_views:
-        raise Unprocessable(
-            "too_many_views",
-            f"tta asks for {views.count} views of each image; this server allows "
-            f"{settings.max_tta_views}. Name fewer sizes.",
-            limit=settings.max_tta_views,
-            value=views.count,
-        )
-    largest = max(views.sizes)
-    if largest > settings.max_tta_size:
-        raise Unprocessable(
-            "view_too_large",
-            f"tta asks for a short side of {largest} pixels; this server allows "
-            f"{settings.max_tta_size}.",
-            limit=settings.max_tta_size,
-            value=largest,
-        )
 
 
 def query_options(request: Request) -> dict[str, Any]:

@@ -47,8 +47,9 @@ def _parameters() -> list[dict[str, Any]]:
     parameters = []
     for name, schema in properties.items():
         description = schema.pop("description")
-        for key in ("title", "default", "examples"):
+        for key in ("title", "default"):
             schema.pop(key, None)
+        examples = schema.pop("examples", [])
         # A query parameter is left out, not null.
         schema = next((s for s in schema.get("anyOf", []) if s != {"type": "null"}), schema)
         if schema.get("type") == "object":  # as text, or its keys would become parameters
@@ -56,6 +57,8 @@ def _parameters() -> list[dict[str, Any]]:
         parameter = {
             "name": name, "in": "query", "required": False, "description": description, "schema": schema,
         }  # fmt: skip
+        if examples and not isinstance(examples[0], dict):
+            parameter["example"] = examples[0]
         parameters.append(parameter)
     return parameters
 

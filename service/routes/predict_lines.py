@@ -13,9 +13,8 @@ from starlette.types import Receive, Scope, Send
 from service.encoding.formats.negotiation import MEDIA_TYPES
 from service.errors import ApiError
 from service.inference.pipeline import ImageAnswer
+from service.routes.asking import Told
 from service.routes.disconnect import unless_disconnected
-
-Told = Callable[[int, ImageAnswer], None]
 
 
 class LinesResponse(Response):

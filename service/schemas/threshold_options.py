@@ -58,7 +58,8 @@ def _number(text: str) -> float | None:
         return None
 
 
-Threshold = Annotated[float, BeforeValidator(no_truth), Field(ge=0, le=1, allow_inf_nan=False)]
+# In this order, or the bounds are none that JSON Schema has words for.
+Threshold = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(no_truth)]
 ClassThresholds = Annotated[
     dict[Annotated[str, Field(max_length=65_536)], Threshold],
     BeforeValidator(_by_class),

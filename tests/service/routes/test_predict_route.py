@@ -13,7 +13,7 @@ from fake_detector import FakeDetector, answered_mark, number_of, picture
 from fake_server import Serve, Served
 
 from service.inference.detector import Prediction, Views
-from service.routes import predict as predict_route
+from service.routes import asking
 from service.schemas.answers import ErrorAnswer, PredictAnswer
 
 pytestmark = pytest.mark.anyio
@@ -234,7 +234,7 @@ async def test_proposals_that_do_not_fit_are_refused_before_any_work(
 async def test_too_many_proposals_are_refused(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predict_route, "MAX_PROPOSALS", 2)
+    monkeypatch.setattr(asking, "MAX_PROPOSALS", 2)
     served = serve(FakeDetector(takes_proposals=True))
     boxes = json.dumps([[[0, 0, 1, 1]] * 3])
     error = error_of(await post(served, 1, data={"proposals": boxes}), 422)
