@@ -138,4 +138,6 @@ def test_classes_have_thresholds_of_their_own_in_query_form_and_json(
     assert 0 < len(expected) < len(plain["scores"])
     for request in ("classes", "json", "form"):
         found = instances(answers, request)
-        assert list(zip(found["scores"], found["class_names"], strict=True)) == expected
+        # Batches of other sizes round otherwise.
+        assert found["class_names"] == [name for _, name in expected]
+        assert found["scores"] == pytest.approx([score for score, _ in expected], abs=1e-5)
