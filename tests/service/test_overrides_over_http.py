@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import torch
 from golden import GOLDEN
@@ -90,7 +91,10 @@ def instances(answers: dict[str, httpx.Response], request: str) -> dict[str, Any
 def test_the_models_own_threshold_changes_nothing(answers: dict[str, httpx.Response]) -> None:
     plain = instances(answers, "plain")
     assert len(plain["scores"]) == 20
-    assert instances(answers, "own") == plain
+    own = instances(answers, "own")  # to rounding: perhaps in a batch of another size
+    assert own["class_names"] == plain["class_names"]
+    assert own["scores"] == pytest.approx(plain["scores"], abs=1e-5)
+    assert np.array(own["pred_boxes"]) == pytest.approx(np.array(plain["pred_boxes"]), abs=1e-3)
 
 
 def test_a_loose_threshold_and_a_higher_cap_give_more(answers: dict[str, httpx.Response]) -> None:
