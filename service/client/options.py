@@ -60,11 +60,17 @@ def split_options(options: Mapping[str, Any]) -> tuple[list[tuple[str, str]], di
 
     Raises:
         TypeError: there is no such option.
+        ValueError: a form of masks that this client does not read.
     """
     unknown = options.keys() - PredictOptions.__annotations__.keys()
     if unknown:
         known = ", ".join(PredictOptions.__annotations__)
         raise TypeError(f"There is no option {min(unknown)!r}; there are: {known}.")
+    if options.get("masks") not in (None, "rle", "none"):
+        raise ValueError(
+            f"masks is 'rle' or 'none', not {options['masks']!r}: the answer's masks are arrays, in "
+            "whatever form they travel."
+        )
     query: list[tuple[str, str]] = []
     nested: dict[str, Any] = {}
     for name, given in options.items():

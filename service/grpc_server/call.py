@@ -12,11 +12,12 @@ from urllib.parse import unquote
 
 import grpc
 from fastapi import FastAPI
+from google.protobuf.message import DecodeError
 from starlette.requests import Request
 
 from service.error_handlers import as_api_error, internal_error
-from service.errors import ApiError
-from service.grpc_server.messages import SERVICE
+from service.errors import ApiError, BadRequest
+from service.grpc_server.messages import MESSAGES, METHODS, SERVICE
 from service.middleware import RequestRecord
 from service.request_metrics import RequestMetrics
 
@@ -54,8 +55,8 @@ class Calls:
 
     def handling(
         self, method: str, handle: Handler, *, probe: bool = False
-    ) -> Callable[[Any, Any], Awaitable[Any]]:
-        """``handle(request, message, context)`` as gRPC calls it: ``(message, context)``.
+    ) -> Callable[[bytes, Any], Awaitable[Any]]:
+        """``handle(request, message, context)`` as gRPC calls it: ``(bytes, context)``.
 
         Args:
             method: its name.
@@ -64,14 +65,16 @@ class Calls:
         """
         path = f"/{SERVICE}/{method}"
 
-        async def answer(message: Any, context: Any) -> Any:
+        asked, _ = METHODS[method]
+
+        async def answer(sent: bytes, context: Any) -> Any:
             request = self._request(path, context)
             began = perf_counter()
             status, size = 500, 0
             if not probe:
                 self._observer.started(path)
             try:
-                reply = await handle(request, message, context)
+                reply = await handle(request, _message(asked, sent), context)
                 status, size = 200, reply.ByteSize()
                 return reply
             except asyncio.CancelledError:
@@ -91,7 +94,7 @@ class Calls:
                             route=path,
                             status=status,
                             duration_s=perf_counter() - began,
-                            request_bytes=message.ByteSize(),
+                            request_bytes=len(sent),
                             response_bytes=size,
                             client=request.client.host if request.client else None,
                             request_id=request.state.request_id,
@@ -136,6 +139,14 @@ def _peer(peer: str) -> tuple[str, int] | None:
     if kind not in ("ipv4", "ipv6") or not port.isdecimal():
         return None
     return host.strip("[]"), int(port)
+
+
+def _message(kind: str, sent: bytes) -> Any:
+    """The message that was sent. Raises :class:`BadRequest`: ``malformed_message``."""
+    try:
+        return MESSAGES[kind].FromString(sent)
+    except DecodeError:
+        raise BadRequest("malformed_message", f"These bytes are no {kind}.") from None
 
 
 def _refusal(error: Exception, request: Request) -> ApiError:

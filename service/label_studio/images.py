@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Callable
+from urllib.parse import unquote
 
 import httpx
 
@@ -89,6 +90,10 @@ class TaskImages:
                 "label_studio_url_missing",
                 "The picture lies in Label Studio; tell the server where that is with "
                 "--label-studio-url, and give it a token with --label-studio-token.",
+            )
+        if ".." in unquote(path).replace("\\", "/").split("/"):
+            raise Unprocessable(
+                "invalid_task_image", "The path of the picture leads upwards; name it without '..'."
             )
         # Behind a prefix, paths come with it or without.
         prefixed = self._own_path and path.startswith(f"{self._own_path}/")

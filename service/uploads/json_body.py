@@ -100,6 +100,9 @@ def too_many_images(count: int, limits: UploadLimits) -> TooLarge:
     )
 
 
+IMAGE_KEYS = frozenset({"name", "data", "url"})
+
+
 def read_item(item: object, index: int, limits: UploadLimits) -> Upload:
     """An image of a JSON body: base64, or an object with ``data`` or ``url`` and perhaps a ``name``.
 
@@ -110,6 +113,14 @@ def read_item(item: object, index: int, limits: UploadLimits) -> Upload:
     """
     name = clean_name(None, index)
     if isinstance(item, dict):
+        strange = sorted(map(str, item.keys() - IMAGE_KEYS))
+        if strange or ("data" in item and "url" in item):
+            problem = (
+                f"Image {index + 1} has the key {strange[0][:64]!r}; options are for all images together."
+                if strange
+                else f'Image {index + 1} has both "data" and "url"; give one.'
+            )
+            return Upload(name, None, Unprocessable("invalid_image_item", f"{problem} {_SHAPE}"))
         given = item.get("name")
         given = given if isinstance(given, str) else None
         name = clean_name(given, index)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import orjson
 
 from service.errors import BadRequest, Unprocessable
-from service.uploads.json_body import check_values, read_item, too_many_images
+from service.uploads.json_body import IMAGE_KEYS, check_values, read_item, too_many_images
 from service.uploads.upload import ParsedBody, Upload, UploadLimits, clean_name
 
-_KEYS = frozenset({"name", "data", "url"})
 _SHAPE = 'A line is {"name": "a.jpg", "data": "<base64>"} or {"url": "https://..."}.'
 
 
@@ -50,8 +49,8 @@ def _read_line(line: bytes, number: int, index: int, limits: UploadLimits) -> Up
     except orjson.JSONDecodeError as error:
         problem = f"Line {number} is not valid JSON: {error}. {_SHAPE}"
         return Upload(name, None, BadRequest("malformed_json", problem))
-    if isinstance(item, dict) and not _KEYS.issuperset(item):
-        key = min(item.keys() - _KEYS)[:64]
+    if isinstance(item, dict) and not IMAGE_KEYS.issuperset(item):
+        key = min(item.keys() - IMAGE_KEYS)[:64]
         problem = f"Line {number} has the key {key!r}; options are query parameters. {_SHAPE}"
         return Upload(name, None, Unprocessable("invalid_image_item", problem))
     return read_item(item, index, limits)

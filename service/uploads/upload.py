@@ -78,6 +78,9 @@ class Upload:
             limits: of the request.
             name: the client's; default: the last part of the URL's path.
         """
+        if not url.strip():
+            empty = Unprocessable("url_not_allowed", "The URL of the image is empty.")
+            return cls(clean_name(name, index), None, empty)
         if limits.remote is not None:
             return cls(clean_name(name or _name_in(url), index), None, url=url)
         error = Unprocessable(

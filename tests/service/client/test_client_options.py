@@ -70,3 +70,9 @@ def test_a_json_body_holds_images_and_arrays() -> None:
 def test_an_unknown_option_is_named_before_anything_is_sent() -> None:
     with pytest.raises(TypeError, match="no option 'treshold'; there are: model, version"):
         split_options({"treshold": 0.5})
+
+
+@pytest.mark.parametrize("form", ["polygon", "png", "bitmap"])
+def test_masks_that_the_client_does_not_read_are_refused_before_anything_is_sent(form: str) -> None:
+    with pytest.raises(ValueError, match="'rle' or 'none'"):
+        split_options({"masks": form})

@@ -14,7 +14,7 @@ from fake_repository import FolderLoader, make_version
 from fake_server import Serve, Served
 from http_checks import detector_of, record_at, until
 
-from service.grpc_server.messages import MESSAGES
+from service.grpc_server.messages import MESSAGES, SERVICE
 from service.open_inference.bytes_tensors import join_elements, split_elements
 
 pytestmark = pytest.mark.anyio
@@ -125,6 +125,18 @@ async def test_a_refusal_is_a_status_with_the_sentence_and_the_code(
     assert trailing(refused)["x-error-code"] == word
     assert len(trailing(refused)["x-request-id"]) == 32
     assert refused.details()
+
+
+@pytest.mark.parametrize("method", ["ModelInfer", "ServerLive", "RepositoryModelLoad"])
+async def test_bytes_that_are_no_message_are_refused_in_the_call(
+    serve: Serve, connected: Connected, method: str
+) -> None:
+    async with connected(serve()) as (_, client):
+        send = client._channel.unary_unary(f"/{SERVICE}/{method}")
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await send(b"\xff\xff\xff", timeout=20)
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert trailing(refusal.value)["x-error-code"] == "malformed_message"
 
 
 async def test_a_message_over_the_limit_is_refused(serve: Serve, connected: Connected) -> None:

@@ -173,3 +173,10 @@ async def test_a_personal_token_that_is_not_taken_is_an_error_of_the_picture(
     error = await refusal(web.images(token=REFRESH), "/data/a.jpg")
     assert error.code == "url_failed"
     assert "--label-studio-token" in error.message
+
+
+@pytest.mark.parametrize("path", ["/../secret", "/data/../../x.png", "/%2e%2e/x", "/data\\..\\x"])
+async def test_a_path_that_leads_upwards_is_refused(web: Web, path: str) -> None:
+    error = await refusal(web.images(url=f"{URL}/annotate"), path)
+    assert "leads upwards" in error.message
+    assert web.asked == []

@@ -209,6 +209,9 @@ async def test_base64_in_a_data_url_or_with_whitespace_is_read(text: str) -> Non
         ("[[]]", "invalid_image_item", "base64 string"),
         ('{"name": "x"}', "invalid_image_item", "base64 string"),
         ('{"data": {}}', "invalid_image_item", "base64 string"),
+        ('{"data": "aGk=", "regoin": "0,0,5,5"}', "invalid_image_item", "the key 'regoin'"),
+        ('{"data": "aGk=", "url": "https://a.b"}', "invalid_image_item", "give one"),
+        ('{"url": ""}', "url_not_allowed", "is empty"),
     ],
 )
 async def test_bad_json_item_carries_its_own_error(item: str, code: str, hint: str) -> None:
