@@ -73,7 +73,7 @@ class Settings(BaseSettings):
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="Name of the model; default: the name of the config's folder. With a repository: "
-        "the model that answers requests which name none; default: the first.",
+        "the model that answers requests which name none; default: the one that was current first.",
     )
     model_root: Path | None = Field(
         None,
