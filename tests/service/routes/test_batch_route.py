@@ -326,7 +326,7 @@ async def test_the_result_goes_after_its_time(spooled: Any, tmp_path: Path) -> N
     await until(lambda: not served.runtime.batches._jobs)
     await until(lambda: on_disk(tmp_path) == [])
     assert (await served.client.get(path)).status_code == 404
-    assert served.runtime.batches._spool.used == 0
+    await until(lambda: served.runtime.batches._spool.used == 0)
 
 
 async def test_a_server_that_ends_removes_all(spooled: Any, tmp_path: Path, come: Any) -> None:
