@@ -1,4 +1,5 @@
-"""What the OpenAPI document says of all routes together: groups, names of operations, tokens."""
+"""What the OpenAPI document says of all routes together: groups, names of operations, tokens, examples of
+answers, and the headers that every answer has."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from service.answer_examples import ANSWER_EXAMPLES
 from service.routes import error_docs
 
 DESCRIPTION = """\
@@ -47,6 +49,31 @@ SECURITY_SCHEMES = {
     },
 }
 
+HEADERS: dict[str, dict[str, Any]] = {
+    "X-Request-ID": {
+        "description": "The id under which the log has the request: the one that came, or a new one.",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": "4f1c0a",
+    },
+    "traceparent": {
+        "description": "The server's span, if a valid traceparent came.",
+        "schema": {"type": "string"},
+        "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    },
+    "tracestate": {
+        "description": "As it came, beside traceparent.",
+        "schema": {"type": "string"},
+        "example": "vendor=1",
+    },
+    "Retry-After": {
+        "description": "Seconds to wait before the next try.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+        "example": 2,
+    },
+}
+
 _UNUSED = "HTTPValidationError"
 _HEADERS_TOO_LARGE = error_docs(
     (
@@ -66,7 +93,8 @@ def operation_id(route: APIRoute) -> str:
 
 
 def complete(app: FastAPI) -> None:
-    """Let the app's document say which routes take a token, and no more of errors than is so."""
+    """Let the app's document say which routes take a token, no more of errors than is so, and what all
+    answers have; examples come in here, since FastAPI leaves out what is null in those of a route."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -77,6 +105,7 @@ def complete(app: FastAPI) -> None:
                     _complete_operation(operation)
             components = document.setdefault("components", {})
             components["securitySchemes"] = SECURITY_SCHEMES
+            components["headers"] = HEADERS
             for name in (_UNUSED, "ValidationError"):
                 components.get("schemas", {}).pop(name, None)
             app.openapi_schema = document
@@ -91,9 +120,24 @@ def _complete_operation(operation: dict[str, Any]) -> None:
     # FastAPI adds it to every route with a part of the path that varies; these are all text.
     if _UNUSED in str(responses.get("422", {})):
         del responses["422"]
-    responses["431"] = _HEADERS_TOO_LARGE
+    for status, response in responses.items():
+        headers = ["X-Request-ID", "traceparent", "tracestate"]
+        headers += ["Retry-After"] if status == "429" else []
+        response["headers"] = response.get("headers", {}) | {
+            name: _header(name) for name in headers
+        }
+        for media, content in response.get("content", {}).items():
+            key = operation["operationId"], status, media
+            if key in ANSWER_EXAMPLES:
+                content["example"] = ANSWER_EXAMPLES[key]
+    # Answered before there is a span.
+    responses["431"] = _HEADERS_TOO_LARGE | {"headers": {"X-Request-ID": _header("X-Request-ID")}}
     if "401" in responses:
         examples = responses["401"]["content"]["application/json"].get("examples", {})
         admin = "403" in responses and "token_required" not in examples
         # The first, nothing: whether there is a token is the operator's to say.
         operation["security"] = [{}, {"admin_token" if admin else "inference_token": []}]
+
+
+def _header(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/headers/{name}"}

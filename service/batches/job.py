@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import orjson
 
+from service.batches.parts import BatchParts
 from service.batches.sources import ImageSource
 from service.batches.spool import SpoolFolder
 from service.encoding.formats.native import native_line
@@ -44,6 +45,7 @@ class BatchJob:
         state: ``running``, then how it ended: ``succeeded``, whatever its images' own errors;
             ``failed``, with ``error``; ``cancelled``; ``interrupted`` by the server's end.
         done: images whose line is written.
+        parts: how far the images are, tile by tile.
         errors: those of them that have an error in the place of an answer.
         versions: how many images each version of the model has answered.
         descriptions: of these versions.
@@ -61,6 +63,7 @@ class BatchJob:
         self.total = len(source.names)
         self.state: State = "running"
         self.done = 0
+        self.parts = BatchParts(self.total)
         self.errors = 0
         self.versions: Counter[str] = Counter()
         self.descriptions: dict[str, ModelDescription] = {}
@@ -79,13 +82,18 @@ class BatchJob:
         return self.state != "running"
 
     @property
+    def parts_done(self) -> int:
+        """Parts that are predicted; once nothing more comes, those of the images with a line alone."""
+        return self.parts.ended if self.ended else self.parts.done
+
+    @property
     def eta_s(self) -> float | None:
-        """Seconds that the rest will take, if it goes on as so far; None before the first image."""
+        """Seconds that the rest will take, if it goes on as so far; None before the first part."""
         if self.ended:
             return 0.0
-        if not self.done:
+        if not self.parts.done:
             return None
-        return (time.monotonic() - self._started) / self.done * (self.total - self.done)
+        return (time.monotonic() - self._started) / self.parts.done * self.parts.left
 
     async def add(self, index: int, answer: ImageAnswer, version: ModelVersion | None) -> None:
         """Note what became of one image.
@@ -101,6 +109,7 @@ class BatchJob:
         async with self._writing:
             self._written += await asyncio.to_thread(self._append, index, answer, version)
             self.done += 1
+            self.parts.end(index)
             if answer.error is not None:
                 self.errors += 1
             elif version is not None:
@@ -169,6 +178,8 @@ class BatchJob:
             "total": self.total,
             "done": self.done,
             "errors": self.errors,
+            "parts_done": self.parts_done,
+            "parts_total": self.parts.total,
             "versions": dict(self.versions),
             "eta_s": None if self.eta_s is None else round(self.eta_s, 3),
             "created_at": _time(self.created_at),

@@ -25,6 +25,7 @@ from service.errors import (
     Unprocessable,
 )
 from service.inference.pipeline import ImageAnswer
+from service.inference.windows.progress import Tell
 from service.repository.version import ModelVersion
 from service.uploads.upload import Upload
 
@@ -40,8 +41,9 @@ RETRY_AFTER_S = 30
 Predicted = tuple[ImageAnswer, ModelVersion | None]
 """What became of an image, and the version that answered it, if it came so far."""
 
-Predict = Callable[[Upload], Awaitable[Predicted]]
-"""Predicts one image, and reserves its place in the queue before it waits for anything."""
+Predict = Callable[[Upload, Tell], Awaitable[Predicted]]
+"""Predicts one image, tells how many of its parts are done, and reserves its place in the queue before
+it waits for anything."""
 
 
 class BatchJobs:
@@ -203,16 +205,19 @@ class BatchJobs:
         """Take one image after the other, until there are no more."""
         for index in indices:
             upload = await asyncio.to_thread(_read, job.source, index)
-            answer, version = await self._predict(upload, predict)
+            answer, version = await self._predict(job, index, upload, predict)
             await job.add(index, answer, version)
 
-    async def _predict(self, upload: Upload, predict: Predict) -> Predicted:
+    async def _predict(
+        self, job: BatchJob, index: int, upload: Upload, predict: Predict
+    ) -> Predicted:
         """Raises :class:`Unavailable`: the server stops, or can run nothing any more."""
         attempt = 1
         while True:
+            tell = job.parts.begin(index)
             try:
                 async with self._room.place():
-                    return await predict(upload)
+                    return await predict(upload, tell)
             except QueueFull:
                 await asyncio.sleep(BUSY_S)  # it needs more places than one
             except DeadlineMissed as error:

@@ -92,6 +92,34 @@ def predict(
         str,
         typer.Option(help="Test-time augmentation: none, flip, full, or sizes such as 400,600."),
     ] = "none",
+    class_thresholds: Annotated[
+        str | None,
+        typer.Option(help="Least scores of single classes, such as disc:0.7,star:0.4."),
+    ] = None,
+    nms_threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="IoU above which a box of the same class is suppressed."),
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(help="The part that the model sees, x1,y1,x2,y2 in pixels."),
+    ] = None,
+    tiles: Annotated[
+        str,
+        typer.Option(help="Large images in tiles: none, auto, WxH or WxH,overlap in pixels."),
+    ] = "none",
+    masks: Annotated[str, typer.Option(help="rle, polygon, png, bitmap or none.")] = "rle",
+    boxes: Annotated[str, typer.Option(help="xyxy, xywh or normalized.")] = "xyxy",
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Outputs beside boxes and masks: keypoints, sem_seg, panoptic, proposals, or none; "
+            "default: all."
+        ),
+    ] = None,
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="Write no annotated pictures.")
+    ] = False,
     plugins: Annotated[
         list[Path] | None,
         typer.Option("--import", help="Python files of yours that register components."),
@@ -105,6 +133,13 @@ def predict(
         "max_detections": max_detections,
         "classes": classes or None,
         "tta": tta,
+        "class_thresholds": class_thresholds,
+        "nms_threshold": nms_threshold,
+        "region": region,
+        "tiles": tiles,
+        "masks": masks,
+        "boxes": boxes,
+        "include": ",".join(include) if include else None,
     }
     raise typer.Exit(
         run(
@@ -120,6 +155,7 @@ def predict(
             plugins=plugins or (),
             recursive=recursive,
             coco=coco,
+            pictures=not no_pictures,
         )
     )
 

@@ -10,6 +10,7 @@ from service.encoding.instances import Selection
 from service.errors import QueueFull, Unprocessable
 from service.inference.detector import Views
 from service.inference.pipeline import ImageAnswer
+from service.inference.windows.progress import Tell
 from service.repository.served import CURRENT, ServedModel
 from service.repository.version import ModelVersion, RequestLease
 from service.runtime import Runtime
@@ -76,6 +77,7 @@ class Asking:
         limit_s: float | None = None,
         request_id: str,
         told: Told | None = None,
+        progress: Tell | None = None,
     ) -> Answers:
         """Reserve places, predict, and let go; once.
 
@@ -85,6 +87,7 @@ class Asking:
             limit_s: the limit that a missed deadline names; None: ``timeout_s``.
             request_id: its id.
             told: is told each answer as it comes, with its place.
+            progress: is told the parts that are done, and those known so far, as they change.
 
         Raises:
             ApiError: the request as a whole is refused; an image that alone cannot be used has its
@@ -105,6 +108,7 @@ class Asking:
                 timeout_s=timeout_s,
                 limit_s=limit_s,
                 request_id=request_id,
+                progress=progress,
                 answered=told,
             )
         finally:
@@ -124,6 +128,7 @@ async def ask(
     *,
     request_id: str,
     timeout_s: float | None = None,
+    progress: Tell | None = None,
     wait: Callable[[Awaitable[Answers]], Awaitable[Answers]] = as_it_comes,
 ) -> Asked:
     """Predict the images of one request. Tokens and readiness are checked before.
@@ -134,6 +139,7 @@ async def ask(
         options: of the request; they name model and version.
         request_id: its id.
         timeout_s: how long it may take; None, and at most, what the settings say.
+        progress: is told how far the images are; see :meth:`Asking.answers`.
         wait: ends the work when the client leaves.
 
     Raises:
@@ -147,6 +153,7 @@ async def ask(
             uploads,
             timeout_s=most if timeout_s is None else min(timeout_s, most),
             request_id=request_id,
+            progress=progress,
         )
     )
     return Asked(asking.version, answers)

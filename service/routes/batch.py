@@ -17,6 +17,7 @@ from service.batches.jobs import Predict, Predicted
 from service.batches.receiving import read_batch
 from service.encoding.instances import Selection
 from service.errors import Conflict, Unprocessable
+from service.inference.windows.progress import Tell
 from service.routes import answer_docs, error_docs, runtime_of
 from service.routes.asking import ask, check_views
 from service.routes.predict import query_options
@@ -35,23 +36,6 @@ _OPTIONS = [
     for parameter in PREDICT_OPENAPI["parameters"]
     if parameter["in"] == "query" and parameter["name"] not in ("format", "proposals")
 ]
-_EXAMPLE = {
-    "id": "0c5b9b3e7c4f4f4f9d2b7c1a5e8d6f00",
-    "state": "running",
-    "model": "shapes",
-    "total": 1000,
-    "done": 250,
-    "errors": 1,
-    "versions": {"1": 249},
-    "eta_s": 30.0,
-    "created_at": "2026-01-31T12:00:00.000+00:00",
-    "finished_at": None,
-    "expires_at": None,
-    "status": "/predict/batch/0c5b9b3e7c4f4f4f9d2b7c1a5e8d6f00",
-    "result": "/predict/batch/0c5b9b3e7c4f4f4f9d2b7c1a5e8d6f00/result",
-    "error": None,
-}
-
 _RESULT_DOCS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "A line for each image as with format=ndjson of /predict, in the order in "
@@ -65,17 +49,11 @@ _RESULT_DOCS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _job_docs(status: int, text: str) -> dict[int | str, dict[str, Any]]:
-    documented = answer_docs((status, BatchAnswer, text))
-    documented[status]["content"] = {"application/json": {"example": _EXAMPLE}}
-    return documented
-
-
 @router.post(
     "/predict/batch",
     operation_id="start_batch",
     status_code=202,
-    responses=_job_docs(202, "Begun; watch the path in status.")
+    responses=answer_docs((202, BatchAnswer, "Begun; watch the path in status."))
     | error_docs(
         (400, "malformed_multipart", "The multipart body has no boundary."),
         _TOKEN,
@@ -170,7 +148,7 @@ async def start(request: Request) -> Response:
 @router.get(
     "/predict/batch/{job_id}",
     operation_id="get_batch",
-    responses=_job_docs(200, "The job.") | error_docs(_TOKEN, _UNKNOWN),
+    responses=answer_docs((200, BatchAnswer, "The job.")) | error_docs(_TOKEN, _UNKNOWN),
 )
 async def status(request: Request, job_id: str) -> Response:
     """How far a batch is."""
@@ -235,7 +213,8 @@ async def result(request: Request, job_id: str) -> Response:
 @router.delete(
     "/predict/batch/{job_id}",
     operation_id="delete_batch",
-    responses=_job_docs(200, "How it ended; it is forgotten now.") | error_docs(_TOKEN, _UNKNOWN),
+    responses=answer_docs((200, BatchAnswer, "How it ended; it is forgotten now."))
+    | error_docs(_TOKEN, _UNKNOWN),
 )
 async def delete(request: Request, job_id: str) -> Response:
     """Cancel a batch if it runs, and remove its images and results."""
@@ -266,9 +245,9 @@ def _checked_options(runtime: Runtime, given: dict[str, Any]) -> PredictOptions:
 
 
 def _predict(runtime: Runtime, options: PredictOptions, request_id: str) -> Predict:
-    async def predict(upload: Upload) -> Predicted:
+    async def predict(upload: Upload, tell: Tell) -> Predicted:
         runtime.require_ready()
-        asked = await ask(runtime, [upload], options, request_id=request_id)
+        asked = await ask(runtime, [upload], options, request_id=request_id, progress=tell)
         return asked.answers[0], asked.version
 
     return predict

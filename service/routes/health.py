@@ -45,7 +45,11 @@ async def readyz(request: Request) -> Response:
     return _health("not ready", reason) if reason else _health("ok")
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 async def metrics(request: Request) -> Response:
     """Prometheus metrics, prefix `detserve_`."""
     return Response(runtime_of(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -35,6 +35,7 @@ from service.schemas.label_studio import (
     LabelStudioPredict,
     LabelStudioPredictions,
     LabelStudioSetup,
+    LabelStudioUnknownEvent,
     LabelStudioVersion,
 )
 from service.uploads import Upload, parse_json, read_body
@@ -44,6 +45,9 @@ PATIENCE_S = 90.0
 
 MAX_JSON_VALUES = 1_000_000
 """A task comes with its annotations, of which a brush mask alone is thousands of numbers."""
+
+ANNOTATION_EVENTS = frozenset({"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED"})
+"""Those that an ML backend knows besides ``START_TRAINING``; webhooks can send many more."""
 
 logger = logging.getLogger(__name__)
 B = TypeVar("B", bound=BaseModel)
@@ -138,6 +142,7 @@ async def predict(request: Request) -> Response:
 async def webhook(request: Request) -> Response:
     """Take an event of Label Studio. None changes anything here: training is started elsewhere.
 
+    Events of annotations are answered with 201, those that the protocol does not know with 200.
     `START_TRAINING` needs what an admin needs, and is answered with 501.
     """
     runtime, model = _model(request)
@@ -149,7 +154,9 @@ async def webhook(request: Request) -> Response:
                 "This server does not train. Export the annotations as COCO, train a version from "
                 "them, and take it up with POST /reload.",
             )
-    return _json({"status": "ignored"}, 200)
+    if body.action in ANNOTATION_EVENTS:
+        return _json({"result": None, "status": "ok"}, 201)
+    return _json({"status": "Unknown event"}, 200)
 
 
 _ROUTES: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]], dict[str, Any]], ...] = (
@@ -208,7 +215,10 @@ _ROUTES: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]], dict[st
         "/webhook",
         webhook,
         {
-            "responses": answer_docs((200, LabelStudioEventAnswer, "Taken."))
+            "responses": answer_docs(
+                (200, LabelStudioUnknownEvent, "An event that the protocol does not know."),
+                (201, LabelStudioEventAnswer, "Taken, and nothing done."),
+            )
             | error_docs(
                 *_REFUSED,
                 *_BODY,

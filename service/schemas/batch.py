@@ -21,10 +21,18 @@ class BatchAnswer(Answer):
     total: int = Field(description="Images.")
     done: int = Field(description="Images that have their line in the result.")
     errors: int = Field(description="Of these, images with an error in the place of an answer.")
+    parts_done: int = Field(
+        description="Parts that are predicted: an image is one, or as many as it has tiles."
+    )
+    parts_total: int = Field(
+        description="Parts known so far. With tiles this grows: an image counts as one until it is cut."
+    )
     versions: dict[str, int] = Field(
         description="Images that each version has answered: there may be a swap while it runs."
     )
-    eta_s: float | None = Field(description="Seconds that the rest may take; null at the start.")
+    eta_s: float | None = Field(
+        description="Seconds that the rest may take, by its parts; null at the start."
+    )
     created_at: str
     finished_at: str | None
     expires_at: str | None = Field(description="When the result is removed.")

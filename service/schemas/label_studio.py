@@ -85,6 +85,13 @@ class LabelStudioEvent(BaseModel):
 
 
 class LabelStudioEventAnswer(BaseModel):
-    """Answer of ``POST /label-studio/webhook``."""
+    """Answer of ``POST /label-studio/webhook`` to an event that the protocol knows."""
 
-    status: str = Field(examples=["ignored"])
+    result: None = Field(description="What training came to. Nothing is trained here.")
+    status: str = Field(description="ok.", examples=["ok"])
+
+
+class LabelStudioUnknownEvent(BaseModel):
+    """Answer of ``POST /label-studio/webhook`` to any other event."""
+
+    status: str = Field(description="Unknown event.", examples=["Unknown event"])

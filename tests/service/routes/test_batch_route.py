@@ -18,6 +18,7 @@ from http_checks import until
 from service.batches.spool import PREFIX
 from service.encoding.formats import coco as coco_format
 from service.errors import DeadlineMissed
+from service.inference.windows.progress import Tell
 from service.schemas.answers import Prediction
 from service.schemas.batch import BatchAnswer
 
@@ -90,6 +91,7 @@ async def test_a_form_of_files_is_answered_image_by_image(spooled: Any) -> None:
     job = await told(served, path)
     assert (job.state, job.total, job.done, job.errors) == ("succeeded", 5, 5, 1)
     assert (job.versions, job.eta_s, job.error) == ({"1": 4}, 0.0, None)
+    assert (job.parts_done, job.parts_total) == (5, 5)
     assert job.finished_at is not None
     assert served.runtime.scheduler.depth == 0
 
@@ -206,6 +208,95 @@ async def test_an_image_on_which_the_model_fails_has_its_own_error(spooled: Any)
     lines = await lines_of(served, path)
     assert [line.get("error", {}).get("code") for line in lines] == [None, "inference_failed", None]
     assert (await told(served, path)).state == "succeeded"
+
+
+# How far it is: pictures of 96 by 96 pixels have nine tiles.
+
+TILES = "32x32,0"
+
+
+def large(mark: int) -> tuple[str, Any]:
+    return ("images", (f"{mark}.png", picture(mark, (96, 96))))
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """``steps(served)``: what the status says of the job after every step of its images."""
+
+    def watch(served: Served) -> list[BatchAnswer]:
+        seen: list[BatchAnswer] = []
+        predict = served.runtime.pipeline.predict
+
+        async def watched(*args: Any, progress: Tell, **options: Any) -> Any:
+            def tell(done: int, total: int) -> None:
+                progress(done, total)
+                [job] = served.runtime.batches._jobs.values()
+                seen.append(BatchAnswer.model_validate(job.to_dict()))
+
+            return await predict(*args, progress=tell, **options)
+
+        monkeypatch.setattr(served.runtime.pipeline, "predict", watched)
+        return seen
+
+    return watch
+
+
+async def test_tiled_images_are_told_tile_by_tile(spooled: Any, steps: Any) -> None:
+    served = spooled(FakeDetector(), max_batch_size=1)
+    seen = steps(served)
+    path = await begin(served, [large(1), large(2)], tiles=TILES)
+    assert [line["tiles"] for line in await lines_of(served, path)] == [9, 9]
+    first, second = seen[:10], seen[10:]
+    assert [(job.done, job.parts_done, job.parts_total) for job in first] == [
+        (0, done, 9 + 1) for done in range(10)
+    ]
+    assert [(job.done, job.parts_done, job.parts_total) for job in second] == [
+        (1, 9 + done, 18) for done in range(10)
+    ]
+    assert first[0].eta_s is None
+    assert None not in [job.eta_s for job in seen[1:]]
+    end = await told(served, path)
+    assert (end.done, end.parts_done, end.parts_total, end.eta_s) == (2, 18, 18, 0.0)
+
+
+async def test_plain_images_are_a_part_each(spooled: Any, steps: Any) -> None:
+    served = spooled(FakeDetector(), max_batch_size=1)
+    seen = steps(served)
+    await lines_of(served, await begin(served, pictures(3)))
+    assert [(job.parts_done, job.parts_total) for job in seen] == [(1, 3), (2, 3), (3, 3)]
+
+
+async def test_of_a_tiled_image_that_fails_all_parts_are_done(spooled: Any) -> None:
+    detector = FakeDetector()
+    detector.fail_on = {1}
+    served = spooled(detector)
+    path = await begin(served, [large(1), ("images", ("bad.png", b"no picture"))], tiles=TILES)
+    await lines_of(served, path)
+    job = await told(served, path)
+    assert (job.done, job.errors, job.parts_done, job.parts_total) == (2, 2, 10, 10)
+
+
+async def test_a_tiled_image_that_is_tried_again_begins_anew(
+    spooled: Any, steps: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = spooled(FakeDetector(), max_batch_size=1)
+    seen = steps(served)
+    predict = served.runtime.pipeline.predict
+    tries: list[str] = []
+
+    async def late_once(*args: Any, progress: Tell, **options: Any) -> Any:
+        tries.append("")
+        if len(tries) == 1:
+            progress(4, 9)
+            raise DeadlineMissed("deadline_missed", "Too late.")
+        return await predict(*args, progress=progress, **options)
+
+    monkeypatch.setattr(served.runtime.pipeline, "predict", late_once)
+    path = await begin(served, [large(1)], tiles=TILES)
+    await lines_of(served, path)
+    assert [(job.parts_done, job.parts_total) for job in seen] == [(done, 9) for done in range(10)]
+    end = await told(served, path)
+    assert (end.parts_done, end.parts_total) == (9, 9)
 
 
 # Beside other traffic

@@ -15,7 +15,9 @@ from fake_repository import FolderLoader, make_version
 from fake_server import Serve, Served
 from pycocotools import mask as coco
 from pydantic import BaseModel
+from schema_checks import faults
 
+from service.answer_examples import ANSWER_EXAMPLES
 from service.schemas.answers import ErrorAnswer, PredictAnswer
 from service.schemas.cvat import CvatRequest
 from service.schemas.label_studio import LabelStudioEvent, LabelStudioPredict, LabelStudioSetup
@@ -248,6 +250,87 @@ async def test_the_example_of_an_answer_is_one_and_its_masks_decode(serve: Serve
     for mask in first.instances.masks:
         assert mask.size == [first.image.height, first.image.width]
         assert coco.decode({"size": mask.size, "counts": mask.counts.encode()}).any()
+
+
+async def test_every_answer_has_an_example_that_its_schema_takes(serve: Serve) -> None:
+    openapi = await document(serve())
+    number = 0
+    for path, method, operation in operations(openapi):
+        for status, content in media(operation["responses"]):
+            # Raw bytes are nothing that JSON could show.
+            if status >= 300 or content["schema"].get("format") == "binary":
+                continue
+            named = [example["value"] for example in content.get("examples", {}).values()]
+            examples = named or [content["example"]]
+            for example in examples:
+                found = faults(example, content["schema"], openapi)
+                assert not found, f"{method} {path} {status}: {found}"
+                number += 1
+    assert number > 40
+
+
+async def test_an_example_without_a_key_or_with_one_too_many_would_be_found(serve: Serve) -> None:
+    openapi = await document(serve())
+    schema = {"$ref": "#/components/schemas/VersionAnswer"}
+    example = dict(ANSWER_EXAMPLES["get_version", "200", "application/json"])
+    assert faults(example | {"size": 1}, schema, openapi) == ["$: size is too much"]
+    assert faults(example | {"current": 1}, schema, openapi) == ["$.current: 1 is no boolean"]
+    del example["manifest"]
+    assert faults(example, schema, openapi) == ["$: manifest is missing"]
+    assert faults("2", {"type": "string", "pattern": "^2$"}, openapi)  # not passed over
+
+
+async def test_no_example_is_of_an_answer_that_there_is_not(serve: Serve) -> None:
+    there = {
+        (operation["operationId"], status, kind)
+        for _, _, operation in operations(await document(serve()))
+        for status, response in operation["responses"].items()
+        for kind in response.get("content", {})
+    }
+    assert set(ANSWER_EXAMPLES) <= there
+
+
+@pytest.mark.parametrize(
+    ("path", "operation"),
+    [
+        ("/models", "list_models"),
+        ("/models/shapes", "get_model"),
+        ("/models/shapes/versions/1", "get_version"),
+        ("/livez", "livez"),
+        ("/readyz", "readyz"),
+        ("/v2", "v2_server"),
+        ("/v2/health/live", "v2_live"),
+        ("/v2/health/ready", "v2_ready"),
+        ("/v2/models/shapes", "v2_get_model"),
+        ("/v2/models/shapes/ready", "v2_model_ready"),
+        ("/label-studio/health", "label_studio_health_get"),
+    ],
+)
+async def test_an_example_has_the_keys_of_the_answer(
+    serve: Serve, path: str, operation: str
+) -> None:
+    response = await serve().client.get(path)
+    assert response.status_code == 200, response.text
+    example = ANSWER_EXAMPLES[operation, "200", "application/json"]
+    assert set(response.json()) == set(example)
+
+
+async def test_the_headers_of_every_answer_are_documented_and_there(serve: Serve) -> None:
+    served = serve()
+    openapi = await document(served)
+    for path, method, operation in operations(openapi):
+        for status, response in operation["responses"].items():
+            named = {"X-Request-ID"} | ({"traceparent", "tracestate"} if status != "431" else set())
+            assert named <= set(response["headers"]), f"{method} {path} {status}"
+            assert ("Retry-After" in response["headers"]) == (status == "429")
+    headers = openapi["components"]["headers"]
+    sent = {name: headers[name]["example"] for name in ("traceparent", "tracestate")}
+    sent["X-Request-ID"] = headers["X-Request-ID"]["example"]
+    for path in ("/livez", "/models/car"):
+        came = (await served.client.get(path, headers=sent)).headers
+        assert came["X-Request-ID"] == sent["X-Request-ID"]
+        assert came["tracestate"] == sent["tracestate"]
+        assert came["traceparent"].split("-")[1] == sent["traceparent"].split("-")[1]
 
 
 async def test_the_example_of_a_request_is_answered(serve: Serve) -> None:

@@ -286,7 +286,7 @@ async def test_the_inference_token_is_the_password(serve: Serve, path: str) -> N
     body = {"schema": "", "label_config": "", "tasks": [], "action": "ANNOTATION_CREATED"}
     assert code_of(await post(served, path, body)) == (401, "token_required")
     assert code_of(await post(served, path, body, auth=("any", "wrong"))) == (401, "token_wrong")
-    assert (await post(served, path, body, auth=("any", "secret"))).status_code == 200
+    assert (await post(served, path, body, auth=("any", "secret"))).is_success
 
 
 async def test_health_asks_for_the_token_too(serve: Serve) -> None:
@@ -296,11 +296,24 @@ async def test_health_asks_for_the_token_too(serve: Serve) -> None:
     assert response.status_code == 200
 
 
-@pytest.mark.parametrize("action", ["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "PROJECT_UPDATED"])
-async def test_events_are_taken_and_change_nothing(serve: Serve, action: str) -> None:
-    served = serve()
-    response = await post(served, "/webhook", {"action": action, "project": {}, "task": {}})
-    assert (response.status_code, response.json()) == (200, {"status": "ignored"})
+@pytest.mark.parametrize(
+    "action", ["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED"]
+)
+@pytest.mark.parametrize("base", ["", "/models/shapes"])
+async def test_events_of_annotations_are_taken(serve: Serve, action: str, base: str) -> None:
+    body = {"action": action, "project": {}, "task": {}, "annotation": {}}
+    response = await post(serve(), f"{base}/webhook", body)
+    assert (response.status_code, response.json()) == (201, {"result": None, "status": "ok"})
+
+
+@pytest.mark.parametrize(
+    "action", ["PROJECT_UPDATED", "ANNOTATIONS_CREATED", "annotation_created", ""]
+)
+async def test_events_that_the_protocol_does_not_know_are_told_so(
+    serve: Serve, action: str
+) -> None:
+    response = await post(serve(), "/webhook", {"action": action, "project": {}})
+    assert (response.status_code, response.json()) == (200, {"status": "Unknown event"})
 
 
 async def test_start_training_is_for_admins_and_not_offered(
