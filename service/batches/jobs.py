@@ -217,7 +217,10 @@ class BatchJobs:
             tell = job.parts.begin(index)
             try:
                 async with self._room.place():
-                    return await predict(upload, tell)
+                    answer, version = await predict(upload, tell)
+                if isinstance(answer.error, QueueFull):
+                    raise answer.error  # there was no room for its tiles
+                return answer, version
             except QueueFull:
                 await asyncio.sleep(BUSY_S)  # it needs more places than one
             except DeadlineMissed as error:

@@ -8,7 +8,7 @@ import pytest
 from live_server import live_server
 
 ROOT = Path(__file__).parent.parent.parent
-PYTHON = Path(os.environ.get("DETSERVE_PYTHON", ROOT / ".venv" / "bin" / "python"))
+PYTHON = Path(os.environ.pop("DETSERVE_PYTHON", ROOT / ".venv" / "bin" / "python"))
 SAMPLES = ROOT / "models" / "pretrained" / "shapes" / "samples"
 
 
