@@ -111,8 +111,7 @@ def complete(app: FastAPI) -> None:
             app.openapi_schema = document
         return app.openapi_schema
 
-    # As FastAPI's documentation has it: the document is made by whatever stands here.
-    app.openapi = openapi  # type: ignore[method-assign]
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
 
 
 def _complete_operation(operation: dict[str, Any]) -> None:

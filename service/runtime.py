@@ -14,10 +14,10 @@ from service.batches.spool import Spool
 from service.errors import Unavailable
 from service.images import ImageLimits
 from service.inference.detector import Detector
+from service.inference.loading import load_torch_detector
 from service.inference.pipeline import Pipeline
 from service.inference.scheduler import Scheduler
 from service.inference.threads import Workers, divide_cores
-from service.inference.torch_detector import load_torch_detector
 from service.inference.work import draining, server_failed
 from service.label_studio.images import TaskImages
 from service.metrics import Metrics

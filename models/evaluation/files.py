@@ -94,8 +94,7 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.
             mode = image.mode
             fits = (size is None or found == size) and not mode.startswith(("I", "F"))
             pixels = np.array(ImageOps.exif_transpose(image).convert("RGB")) if fits else None
-    except Exception as error:
-        # Pillow's parsers raise anything (OSError, SyntaxError, struct.error, ...) on broken files.
+    except Exception as error:  # whatever Pillow's parsers raise on broken files
         raise EvaluationError(
             f"{path.name} cannot be read as a picture: {type(error).__name__}. Check that the whole "
             "file is there, or save it anew as JPEG or PNG.",

@@ -27,10 +27,10 @@ from service.encoding.instances import Selection, encode_prediction
 from service.errors import ApiError, Unprocessable
 from service.images import ImageLimits, decode_image
 from service.inference.detector import Detector
+from service.inference.loading import load_torch_detector
 from service.inference.preparation import Preparation, RequestShare, Seen
 from service.inference.scheduler import Scheduler
 from service.inference.threads import Workers, divide_cores
-from service.inference.torch_detector import load_torch_detector
 from service.inference.traffic import TrafficShapes
 from service.inference.windows.placing import place
 from service.inference.windows.progress import Progress as Parts

@@ -9,7 +9,7 @@
 """
 
 try:
-    import httpx as _httpx  # noqa: F401 - only to say what is missing
+    import httpx as _httpx  # noqa: F401  # only to say what is missing
 except ModuleNotFoundError as error:
     if error.name != "httpx":
         raise

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,19 +17,17 @@ from torch import Tensor
 
 from models import Boxes, Instances, Predictor
 from models.architectures.base import DetectionModel
-from models.execution import Mode
 from models.execution.cuda_graphs import CudaGraphs
 from models.execution.cuda_warm_up import common_sizes, record_shapes
 from models.facts import facts_of
 from models.finite import first_not_finite
-from models.metadata import DatasetMetadata, metadata_for
+from models.metadata import DatasetMetadata
 from models.predictor import Preprocessing
 from models.structures import ImageList
 from models.test_time_augmentation import with_tta
 from models.transfer import to_host
 from models.transforms import resized_size
 from models.tta_views import DatasetMapperTTA
-from models.zoo import ZooModel
 from service.errors import ApiError
 from service.inference.describing import describe, flip_indices
 from service.inference.detector import (
@@ -350,74 +348,4 @@ def _to_prediction(output: dict[str, Any]) -> Prediction:
         sem_seg=output.get("sem_seg"),
         panoptic_seg=output.get("panoptic_seg"),
         found_scores=output.get("found_scores"),
-    )
-
-
-def load_torch_detector(
-    *,
-    config: Path | ZooModel | None,
-    weights: Path,
-    labels: Path | None,
-    device: str,
-    root: Path | None = None,
-    mode: Mode = "exact",
-    resize: Literal["auto", "pil", "fast"] = "auto",
-    settings: ModelSettings | None = None,
-    max_detections_limit: int = MAX_DETECTIONS_LIMIT,
-) -> TorchDetector:
-    """Load a model from its files onto ``device``.
-
-    Args:
-        config: the file, or the model of the zoo whose config it is; None for weights of
-            torchvision's own detectors.
-        weights: the file.
-        labels: class names; None looks elsewhere, see :meth:`ClassNames.find`.
-        device: see :func:`models.device.resolve_device`.
-        root: a folder that the config and its bases must not leave; None trusts the paths.
-        mode, resize: see :class:`models.Predictor`.
-        settings: of its ``model.yaml``; what they say comes before ``labels``, ``mode`` and ``resize``.
-        max_detections_limit: see :class:`ModelDescription`.
-
-    Raises:
-        models.ModelError: with a sentence that says why it cannot be served.
-    """
-    settings = settings or ModelSettings()
-    mode, resize = settings.mode or mode, settings.resize or resize
-    if isinstance(config, ZooModel):
-        predictor = Predictor.from_config(
-            config.config(), weights, device=device, mode=mode, resize=resize
-        )
-    else:
-        predictor = Predictor.from_files(
-            config, weights, device=device, root=root, mode=mode, resize=resize
-        )
-    if predictor.plan.reason:
-        logger.warning(
-            "%s runs in mode %s instead of %s: %s",
-            weights.name,
-            predictor.plan.mode,
-            predictor.plan.requested,
-            predictor.plan.reason,
-        )
-    model = predictor.model
-    metadata = model.metadata if config is None else metadata_for(predictor.cfg)
-    facts = facts_of(model, predictor.cfg)
-    semantic = "instances" not in facts.outputs
-    names = ClassNames.find(
-        labels,
-        config=weights if config is None else config if isinstance(config, Path) else None,
-        num_classes=facts.num_stuff_classes if semantic else facts.num_classes,
-        settings=settings.class_names,
-        known=(metadata.stuff_classes if semantic else metadata.thing_classes) if metadata else (),
-        source=metadata.source if metadata else "",
-        root=root,
-    )
-    return TorchDetector(
-        predictor,
-        names,
-        config_name=config.name if config else "",
-        weights_file=weights,
-        metadata=metadata,
-        settings=settings,
-        max_detections_limit=max_detections_limit,
     )

@@ -59,7 +59,7 @@ class LabelStudioRegion(BaseModel):
     image_rotation: int
     score: float
     value: dict[str, Any]
-    parentID: str | None = None  # noqa: N815 (Label Studio's name)
+    parentID: str | None = None  # noqa: N815  # Label Studio's name
 
 
 class LabelStudioPrediction(BaseModel):

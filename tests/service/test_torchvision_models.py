@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from service.cli.main import app
-from service.inference.torch_detector import load_torch_detector
+from service.inference.loading import load_torch_detector
 from service.runtime import Runtime
 from service.settings import Settings
 

@@ -69,7 +69,7 @@ NAMES = """
     numpy.load numpy.save numpy.fromfile numpy.memmap numpy.f2py.compile numpy.frombuffer
     numpy.testing._private.utils.runstring numpy.core.multiarray.fromfile numpy.ndarray.tofile
     yaml.unsafe_load models.checkpoints.unpickler._encode models.load_config
-""".split()  # noqa: SIM905 - a hundred quotes would hide what is there
+""".split()  # noqa: SIM905  # a hundred quotes would hide what is there
 
 
 @pytest.mark.parametrize("kind", KINDS)

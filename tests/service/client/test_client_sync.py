@@ -31,7 +31,7 @@ def talk() -> Iterator[Callable[..., tuple[Client, list[httpx.Request]]]]:
 
         http = httpx.Client(transport=httpx.MockTransport(handle))
         clients.append(http)
-        return Client("http://host:9/prefix/", http=http, **options), seen  # type: ignore[arg-type]
+        return Client("http://host:9/prefix/", http=http, **options), seen  # type: ignore[arg-type]  # options of any kind
 
     yield start
     for http in clients:

@@ -8,7 +8,8 @@ from small_models import write_small_model
 
 from models import load_config
 from models.errors import ModelError
-from service.inference.torch_detector import TorchDetector, load_torch_detector
+from service.inference.loading import load_torch_detector
+from service.inference.torch_detector import TorchDetector
 from service.repository.model_settings import Batching, ClassEntry, ModelSettings
 from service.repository.source import ModelSource
 from service.runtime import Runtime

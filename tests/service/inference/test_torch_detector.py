@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from models.execution import cuda_warm_up
 from models.wanted import Wanted
 from service.inference import torch_detector
-from service.inference.torch_detector import TorchDetector, load_torch_detector
+from service.inference.loading import load_torch_detector
+from service.inference.torch_detector import TorchDetector
 from service.settings import PRETRAINED
 
 

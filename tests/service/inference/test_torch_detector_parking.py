@@ -13,7 +13,8 @@ from models.execution import cuda_warm_up
 from service.errors import Unavailable
 from service.inference import torch_detector
 from service.inference.detector import Prediction, at_once
-from service.inference.torch_detector import TorchDetector, load_torch_detector
+from service.inference.loading import load_torch_detector
+from service.inference.torch_detector import TorchDetector
 from service.repository.parking import Measured, Parks
 from service.settings import PRETRAINED
 

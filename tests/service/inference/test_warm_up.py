@@ -12,7 +12,8 @@ from small_models import write_small_model
 from models.errors import ModelError
 from service.errors import Unavailable
 from service.inference.detector import ModelCall, PreparedImage, at_once
-from service.inference.torch_detector import TorchDetector, load_torch_detector
+from service.inference.loading import load_torch_detector
+from service.inference.torch_detector import TorchDetector
 from service.inference.traffic import TrafficShape, TrafficShapes
 from service.inference.warm_up import MOST_SHAPES, warm_up
 from service.settings import PRETRAINED

@@ -47,7 +47,7 @@ class Web:
 
     def images(self, **options: object) -> TaskImages:
         given: dict[str, object] = {"url": URL, "token": "legacy"} | options
-        return TaskImages(self.limits(), clock=lambda: self.now, **given)  # type: ignore[arg-type]
+        return TaskImages(self.limits(), clock=lambda: self.now, **given)  # type: ignore[arg-type]  # options of any kind
 
 
 @pytest.fixture

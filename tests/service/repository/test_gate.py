@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from models.structures import Boxes, Instances
 from service.errors import ApiError, Forbidden, Unprocessable
 from service.inference.detector import Prediction, PreparedImage, at_once
-from service.inference.torch_detector import TorchDetector, load_torch_detector
+from service.inference.loading import load_torch_detector
+from service.inference.torch_detector import TorchDetector
 from service.repository.gate import Figures, GateRun
 from service.repository.model_settings import Gate
 from service.repository.version import ModelVersion

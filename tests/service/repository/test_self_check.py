@@ -17,7 +17,8 @@ from models.errors import ModelError
 from models.structures import Boxes, Instances, RotatedBoxes
 from service.errors import Unavailable
 from service.inference.detector import Prediction, PreparedImage, at_once
-from service.inference.torch_detector import TorchDetector, load_torch_detector
+from service.inference.loading import load_torch_detector
+from service.inference.torch_detector import TorchDetector
 from service.repository import self_check as self_check_module
 from service.repository.self_check import SAMPLES, SelfCheckReport, self_check
 from service.settings import PRETRAINED
