@@ -34,6 +34,7 @@ from models.box_regression import (
     Box2BoxTransformRotated,
 )
 from models.checkpoints import LoadReport, load_checkpoint
+from models.classes import extend_classes, num_classes, replace_predictor
 from models.config import Config, load_config
 from models.errors import CheckpointError, ConfigError, ModelError, PathNotAllowedError
 from models.heads import (
@@ -84,6 +85,8 @@ from models.structures import (
     Boxes,
     ImageList,
     Instances,
+    Keypoints,
+    PolygonMasks,
     RotatedBoxes,
     pairwise_iou_rotated,
 )
@@ -126,6 +129,7 @@ __all__ = [
     "ImageList",
     "Instances",
     "KRCNNConvDeconvUpsampleHead",
+    "Keypoints",
     "LoadReport",
     "MMDetBackbone",
     "MMDetDetector",
@@ -134,6 +138,7 @@ __all__ = [
     "ModelError",
     "PanopticFPN",
     "PathNotAllowedError",
+    "PolygonMasks",
     "Predictor",
     "ProposalNetwork",
     "ROIHeads",
@@ -162,10 +167,13 @@ __all__ = [
     "build_rpn_head",
     "build_sem_seg_head",
     "detector_postprocess",
+    "extend_classes",
     "load_checkpoint",
     "load_config",
     "nms_rotated",
+    "num_classes",
     "pairwise_iou_rotated",
+    "replace_predictor",
     "sem_seg_postprocess",
     "subsample_labels",
 ]

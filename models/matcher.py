@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from models.structures import Boxes, RotatedBoxes, pairwise_iou, pairwise_iou_rotated
+
 
 class Matcher:
     """Label each prediction by its best ground truth.
@@ -51,5 +53,23 @@ class Matcher:
             labels[(quality >= low) & (quality < high)] = label
         if self.allow_low_quality_matches:
             best_per_truth = match_quality_matrix.max(dim=1).values
+            # A truth that meets nothing is matched best by everything: nobody is to learn it.
+            best_per_truth = best_per_truth.masked_fill(best_per_truth <= 0, float("inf"))
             labels[(match_quality_matrix == best_per_truth[:, None]).any(dim=0)] = 1
         return matches, labels
+
+
+def overlaps(truths: Boxes | RotatedBoxes, boxes: Boxes | RotatedBoxes) -> Tensor:
+    """(M, R) IoU of M ground-truth boxes with R others, what a :class:`Matcher` takes.
+
+    Raises:
+        ValueError: one kind is rotated and the other is not.
+    """
+    if isinstance(truths, RotatedBoxes) and isinstance(boxes, RotatedBoxes):
+        return pairwise_iou_rotated(truths, boxes)
+    if isinstance(truths, Boxes) and isinstance(boxes, Boxes):
+        return pairwise_iou(truths, boxes)
+    raise ValueError(
+        f"The model's boxes are {type(boxes).__name__}, and gt_boxes of the ground truth are "
+        f"{type(truths).__name__}: both must be of one kind."
+    )

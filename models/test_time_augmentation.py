@@ -19,7 +19,7 @@ from models.architectures.dense_detector import DenseDetector
 from models.architectures.rcnn import GeneralizedRCNN
 from models.config import Config
 from models.errors import ConfigError
-from models.heads.fast_rcnn import fast_rcnn_inference_single_image
+from models.heads.detections import fast_rcnn_inference_single_image
 from models.postprocessing import detector_postprocess, rescale_instances
 from models.structures import Boxes, Instances
 from models.structures.keypoints import heatmaps_to_keypoints

@@ -6,7 +6,8 @@ from models.architectures.mmdet_detector import MMDetDetector
 from models.architectures.panoptic_fpn import PanopticFPN
 from models.architectures.proposal_network import ProposalNetwork
 from models.architectures.rcnn import GeneralizedRCNN
-from models.architectures.retinanet import RetinaNet, RetinaNetHead
+from models.architectures.retinanet import RetinaNet
+from models.architectures.retinanet_head import RetinaNetHead
 from models.architectures.semantic_segmentor import SemanticSegmentor
 from models.architectures.torchvision_adapter import TorchvisionDetector
 

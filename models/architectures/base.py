@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,16 +12,18 @@ from torchvision.transforms.v2 import functional as tv
 from models.backbones import Backbone
 from models.config import Config
 from models.postprocessing import paste_instance_masks
-from models.structures import ImageList
+from models.structures import ImageList, Instances
 from models.transfer import Uploader
 from models.wanted import wanted_of
 
 Inputs = Sequence[dict[str, Any]]
 Outputs = list[dict[str, Any]]
+Losses = dict[str, Tensor]
+"""Scalars by name (``loss_cls``); what training minimises is their sum."""
 
 
 class DetectionModel(nn.Module):
-    """A whole model: a dict per image in, a dict per image out.
+    """A whole model: a dict per image in, a dict per image out; in training, losses out.
 
     An input has ``image``, a (C, H, W) tensor with pixels in 0 .. 255 and channels as
     ``input_format`` says, already resized, and optionally ``height`` and ``width``, the resolution
@@ -30,6 +32,14 @@ class DetectionModel(nn.Module):
     its channels are known to be so. An output has, as the architecture gives them: ``instances``,
     ``proposals`` (Instances), ``sem_seg`` ((K, height, width) scores) and ``panoptic_seg`` (a pair of
     a (height, width) int32 tensor of segment ids and a list of what they are).
+
+    In training an input also has what is to be learnt: ``instances`` (Instances of the size of
+    ``image``, with ``gt_boxes``, ``gt_classes`` (G,) int64, and as the data has them ``gt_masks`` and
+    ``gt_keypoints``; G may be 0), or ``sem_seg`` ((H, W) int64), as the architecture needs it.
+
+    Attributes:
+        training_figures: what is worth logging of the last training step besides its losses
+            (samples of the foreground, accuracies), by name: numbers, or scalars without gradient.
 
     Args:
         backbone: image batch -> feature maps.
@@ -61,6 +71,7 @@ class DetectionModel(nn.Module):
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
         self._uploader: Uploader | None = None
+        self.training_figures: dict[str, float | Tensor] = {}
 
     @property
     def device(self) -> torch.device:
@@ -93,10 +104,14 @@ class DetectionModel(nn.Module):
             )
         return {"wanted": wanted}
 
-    def forward(self, batched_inputs: Inputs) -> Outputs:
-        """Predict N images; ``pred_masks`` of instances are (R, height, width) bool."""
+    def forward(self, batched_inputs: Inputs) -> Outputs | Losses:
+        """Predict N images; ``pred_masks`` of instances are (R, height, width) bool.
+
+        In training: what :meth:`losses` gives.
+        """
         if self.training:
-            raise NotImplementedError("Training is not built yet; call model.eval() first.")
+            self.training_figures = {}
+            return self.losses(batched_inputs)
         outputs = self.predict(batched_inputs)
         for output in outputs:
             if "instances" in output:
@@ -109,6 +124,71 @@ class DetectionModel(nn.Module):
         Where the model runs on a GPU, instances and proposals come on the host all the same.
         """
         raise NotImplementedError
+
+    def losses(self, batched_inputs: Inputs) -> Losses:
+        """The losses of N images, scalars by name, for :meth:`torch.Tensor.backward`.
+
+        They reach every parameter that learns even where there is nothing to learn from: an image
+        without objects costs what is found in it, and its other losses are zeros.
+
+        Raises:
+            NotImplementedError: this architecture is not trained here.
+            ValueError: an image comes without its ground truth.
+            FloatingPointError: the network's numbers are no longer finite.
+        """
+        raise NotImplementedError(
+            f"A {type(self).__name__} is not trained here; call model.eval() to predict with it."
+        )
+
+    def training_state(self) -> dict[str, float]:
+        """What training moves besides the state dict, by name: a resumed training needs it."""
+        return {}
+
+    def load_training_state(self, state: Mapping[str, float]) -> None:
+        """Take up what :meth:`training_state` gave.
+
+        Raises:
+            ValueError: the state has other names than this model's.
+        """
+        if state:
+            raise ValueError(
+                f"A {type(self).__name__} has no state of training that is called "
+                f"{', '.join(sorted(state))}: the checkpoint is of another architecture."
+            )
+
+    def ground_truth(
+        self, batched_inputs: Inputs, num_classes: int | None = None
+    ) -> list[Instances]:
+        """Per image its objects, on the model's device.
+
+        Raises:
+            ValueError: an image has no ground truth, or one that belongs to an image of another
+                size, or with a class that is not one of ``num_classes``.
+        """
+        truths = []
+        for i, inputs in enumerate(batched_inputs):
+            if "instances" not in inputs:
+                raise ValueError(
+                    f"Image {i} has no ground truth to train on: give it under 'instances', with "
+                    "gt_boxes and gt_classes; an image without objects has empty ones."
+                )
+            truth: Instances = inputs["instances"]
+            height, width = inputs["image"].shape[-2:]
+            if tuple(truth.image_size) != (height, width):
+                raise ValueError(
+                    f"Image {i} has {height}x{width} pixels, and its ground truth is of an image of "
+                    f"{truth.image_size[0]}x{truth.image_size[1]}: resize both alike."
+                )
+            if num_classes is not None and len(truth) > 0:
+                _check_classes(truth.gt_classes, num_classes, i)
+            truths.append(truth.to(self.device))
+        return truths
+
+    def note_figures(self, *parts: Any) -> None:
+        """Add to ``training_figures`` those that parts of the model left in theirs."""
+        for part in parts:
+            # A part of somebody's own need not keep any.
+            self.training_figures |= getattr(part, "training_figures", {})
 
     def preprocess_image(self, batched_inputs: Inputs) -> ImageList:
         """Resize what is to be, normalise, then pad (so that padding is 0, the mean colour) and batch."""
@@ -135,6 +215,16 @@ class DetectionModel(nn.Module):
         if inputs.get("channel_order", self.input_format) != self.input_format:
             picture = picture.flip(0)
         return picture
+
+
+def _check_classes(gt_classes: Tensor, num_classes: int, image: int) -> None:
+    low, high = int(gt_classes.min()), int(gt_classes.max())
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"Image {image} has an object of class {low if low < 0 else high}, and the model has "
+            f"{num_classes} classes, 0 to {num_classes - 1}: number the data's categories by the "
+            "model's class names, or set NUM_CLASSES of its config."
+        )
 
 
 def normalization_from_config(cfg: Config) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torchvision.ops
 from torch import Tensor, nn
 
-from models.architectures.base import DetectionModel, Inputs, Outputs, output_sizes
+from models.architectures.base import DetectionModel, Inputs, Losses, Outputs, output_sizes
 from models.backbones import Backbone
 from models.box_regression import Box2BoxTransform, Box2BoxTransformLinear
 from models.layers.batched_nms import best_per_image
@@ -17,6 +17,9 @@ from models.postprocessing import rescale_instances
 from models.structures import Boxes, ImageList, Instances
 from models.transfer import pays_together, to_host
 from models.wanted import EVERYTHING, Wanted, caps, nms_thresholds, takes_wanted
+
+NORMALIZER_MOMENTUM = 0.9
+"""How much of the losses' normaliser stays from one training step to the next."""
 
 
 def permute_to_N_HWA_K(tensor: Tensor, channels: int) -> Tensor:  # noqa: N802  # the field's name
@@ -29,6 +32,13 @@ def permute_to_N_HWA_K(tensor: Tensor, channels: int) -> Tensor:  # noqa: N802  
 class DenseDetector(DetectionModel):
     """Base of the dense detectors.
 
+    The losses of a step are divided by a moving average of the number of positive anchors: the number
+    itself jumps from batch to batch when batches are small. Each process of a parallel training has
+    its own, as in Detectron2.
+
+    Attributes:
+        loss_normalizer: that average; see :meth:`training_state`.
+
     Args:
         backbone: image batch -> feature maps.
         head: feature maps -> per-level predictions.
@@ -40,6 +50,7 @@ class DenseDetector(DetectionModel):
     anchor_generator: nn.Module
     box2box_transform: Box2BoxTransform | Box2BoxTransformLinear
     num_classes: int
+    loss_normalizer: float
     test_score_thresh: float
     test_topk_candidates: int
     test_nms_thresh: float
@@ -94,6 +105,45 @@ class DenseDetector(DetectionModel):
             {"instances": rescale_instances(instances, *size)}
             for instances, size in zip(results, sizes, strict=True)
         ]
+
+    def losses(self, batched_inputs: Inputs) -> Losses:
+        """See :meth:`DetectionModel.losses`."""
+        truths = self.ground_truth(batched_inputs, self.num_classes)
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        levels = [features[name] for name in self.head_in_features]
+        return self.forward_training(images, levels, self.head(levels), truths)
+
+    def forward_training(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Any,
+        gt_instances: list[Instances],
+    ) -> Losses:
+        """The losses of a batch, from what the head predicts and the ground truth of each image."""
+        raise NotImplementedError
+
+    def training_state(self) -> dict[str, float]:
+        """The moving average that the losses are divided by."""
+        return {"loss_normalizer": self.loss_normalizer}
+
+    def load_training_state(self, state: Mapping[str, float]) -> None:
+        """See :meth:`DetectionModel.load_training_state`."""
+        if set(state) != {"loss_normalizer"}:
+            raise ValueError(
+                f"A {type(self).__name__} continues from a state of training with one number, "
+                f"loss_normalizer; this one has {', '.join(sorted(state)) or 'none'}."
+            )
+        self.loss_normalizer = float(state["loss_normalizer"])
+
+    def next_normalizer(self, positives: int, num_images: int) -> float:
+        """Move the average on by a step with so many positive anchors, and return it."""
+        self.training_figures["num_pos_anchors"] = positives / num_images
+        self.loss_normalizer = NORMALIZER_MOMENTUM * self.loss_normalizer + (
+            1 - NORMALIZER_MOMENTUM
+        ) * max(positives, 1)
+        return self.loss_normalizer
 
     def forward_inference(
         self,

@@ -94,7 +94,9 @@ class MMDetDetector(nn.Module):
             TypeError, ValueError: the detector's answer is none of mmdetection's.
         """
         if self.training:
-            raise NotImplementedError("Training is not built yet; call model.eval() first.")
+            raise NotImplementedError(
+                "mmdetection's detectors are served, not trained, here; call model.eval() first."
+            )
         return self.predict(batched_inputs)
 
     @torch.no_grad()

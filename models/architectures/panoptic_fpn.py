@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.architectures.base import Inputs, Outputs, output_sizes
+from models.architectures.base import Inputs, Losses, Outputs, output_sizes
 from models.architectures.build import META_ARCH_REGISTRY
 from models.architectures.rcnn import GeneralizedRCNN
+from models.architectures.semantic_segmentor import semantic_targets
 from models.config import Config
 from models.configurable import configurable
 from models.errors import ConfigError
@@ -29,6 +30,7 @@ class PanopticFPN(GeneralizedRCNN):
         combine_overlap_thresh: an instance is left out if more of it is covered already.
         combine_stuff_area_thresh: stuff of fewer pixels is left out.
         combine_instances_score_thresh: instances below are left out.
+        instance_loss_weight: factor of the losses of the RoI heads, not of the proposals'.
         kwargs: as of :class:`GeneralizedRCNN`.
     """
 
@@ -40,6 +42,7 @@ class PanopticFPN(GeneralizedRCNN):
         combine_overlap_thresh: float = 0.5,
         combine_stuff_area_thresh: float = 4096,
         combine_instances_score_thresh: float = 0.5,
+        instance_loss_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -47,6 +50,7 @@ class PanopticFPN(GeneralizedRCNN):
         self.combine_overlap_thresh = combine_overlap_thresh
         self.combine_stuff_area_thresh = combine_stuff_area_thresh
         self.combine_instances_score_thresh = combine_instances_score_thresh
+        self.instance_loss_weight = instance_loss_weight
 
     @classmethod
     def from_config(cls, cfg: Config) -> dict[str, Any]:
@@ -61,7 +65,21 @@ class PanopticFPN(GeneralizedRCNN):
             "combine_overlap_thresh": combine.OVERLAP_THRESH,
             "combine_stuff_area_thresh": combine.STUFF_AREA_LIMIT,
             "combine_instances_score_thresh": combine.INSTANCES_CONFIDENCE_THRESH,
+            "instance_loss_weight": cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT,
         }
+
+    def losses(self, batched_inputs: Inputs) -> Losses:
+        """See :meth:`DetectionModel.losses`: those of the instances and of the semantic head."""
+        images = self.preprocess_image(batched_inputs)
+        targets = semantic_targets(batched_inputs, images, self.sem_seg_head)
+        features = self.backbone(images.tensor)
+        losses = self.region_losses(images, features, batched_inputs)
+        for name in losses:
+            if not name.startswith("loss_rpn"):
+                losses[name] = losses[name] * self.instance_loss_weight
+        semantic: Losses
+        _, semantic = self.sem_seg_head(features, targets)
+        return losses | semantic
 
     @torch.no_grad()
     def predict(self, batched_inputs: Inputs) -> Outputs:

@@ -11,6 +11,7 @@ from torch import nn
 from models.architectures.base import (
     DetectionModel,
     Inputs,
+    Losses,
     Outputs,
     normalization_from_config,
     output_sizes,
@@ -63,6 +64,16 @@ class ProposalNetwork(DetectionModel):
         normalization = normalization_from_config(cfg)
         del normalization["vis_period"]
         return {"backbone": backbone, "proposal_generator": generator} | normalization
+
+    def losses(self, batched_inputs: Inputs) -> Losses:
+        """See :meth:`DetectionModel.losses`; the classes of the ground truth are not looked at."""
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        truths = self.ground_truth(batched_inputs)
+        losses: Losses
+        _, losses = self.proposal_generator(images, features, truths)
+        self.note_figures(self.proposal_generator)
+        return losses
 
     @torch.no_grad()
     def predict(self, batched_inputs: Inputs) -> Outputs:

@@ -11,6 +11,7 @@ from torch import nn
 from models.architectures.base import (
     DetectionModel,
     Inputs,
+    Losses,
     Outputs,
     normalization_from_config,
     output_sizes,
@@ -98,6 +99,27 @@ class GeneralizedRCNN(DetectionModel):
         """
         images = self.preprocess_image(batched_inputs)
         return self.answer(images, self.backbone(images.tensor), batched_inputs)
+
+    def losses(self, batched_inputs: Inputs) -> Losses:
+        """See :meth:`DetectionModel.losses`: of the proposal generator and of the heads."""
+        images = self.preprocess_image(batched_inputs)
+        return self.region_losses(images, self.backbone(images.tensor), batched_inputs)
+
+    def region_losses(
+        self, images: ImageList, features: dict[str, Any], batched_inputs: Inputs
+    ) -> Losses:
+        """What :meth:`losses` gives, from features."""
+        truths = self.ground_truth(batched_inputs, getattr(self.roi_heads, "num_classes", None))
+        generator = self.proposal_generator
+        proposal_losses: Losses = {}
+        if generator is None:
+            proposals = self.propose(images, features, batched_inputs)
+        else:
+            proposals, proposal_losses = generator(images, features, truths)
+        losses: Losses
+        _, losses = self.roi_heads(images, features, proposals, truths)
+        self.note_figures(generator, self.roi_heads)
+        return losses | proposal_losses
 
     def answer(
         self, images: ImageList, features: dict[str, Any], batched_inputs: Inputs

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from models.architectures.base import normalization_from_config
+from models.architectures.base import Losses, normalization_from_config
 from models.architectures.build import META_ARCH_REGISTRY
 from models.architectures.dense_detector import DenseDetector, permute_to_N_HWA_K
+from models.architectures.dense_losses import dense_box_loss, dense_class_loss, positive_anchors
+from models.architectures.retinanet_head import RetinaNetHead
 from models.backbones import Backbone, build_backbone
 from models.box_regression import Box2BoxTransform
 from models.config import Config
 from models.configurable import configurable
 from models.errors import ConfigError
-from models.layers import ShapeSpec, get_norm
-from models.layers.batch_norm import LevelBatchNorm2d, Norm
-from models.matcher import Matcher
+from models.matcher import Matcher, overlaps
 from models.proposals import build_anchor_generator
-from models.structures import ImageList, Instances
+from models.structures import Boxes, ImageList, Instances
 from models.wanted import Wanted
 
 
@@ -36,7 +36,8 @@ class RetinaNet(DenseDetector):
         box2box_transform: turns anchors and deltas into boxes.
         anchor_matcher: labels anchors by their ground truth, for training.
         num_classes: K.
-        focal_loss_alpha, focal_loss_gamma, smooth_l1_beta, box_reg_loss_type: of the losses.
+        focal_loss_alpha, focal_loss_gamma: see :func:`models.losses.sigmoid_focal_loss`.
+        smooth_l1_beta, box_reg_loss_type: see :func:`models.losses.box_regression_loss`.
         test_score_thresh: a detection scores strictly more.
         test_topk_candidates: candidates of each level that enter NMS.
         test_nms_thresh: boxes of one class that overlap more (IoU) are suppressed.
@@ -85,6 +86,8 @@ class RetinaNet(DenseDetector):
         self.focal_loss_gamma = focal_loss_gamma
         self.smooth_l1_beta = smooth_l1_beta
         self.box_reg_loss_type = box_reg_loss_type
+        # Detectron2's first guess, of which a hundred steps leave nothing.
+        self.loss_normalizer = 100.0
         self.test_score_thresh = test_score_thresh
         self.test_topk_candidates = test_topk_candidates
         self.test_nms_thresh = test_nms_thresh
@@ -124,6 +127,84 @@ class RetinaNet(DenseDetector):
             "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
         } | normalization_from_config(cfg)
 
+    def forward_training(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: tuple[list[Tensor], list[Tensor]],
+        gt_instances: list[Instances],
+    ) -> Losses:
+        """See :meth:`DenseDetector.forward_training`: ``loss_cls`` and ``loss_box_reg``."""
+        anchors = self.anchor_generator(features)
+        logits = [permute_to_N_HWA_K(level, self.num_classes) for level in predictions[0]]
+        deltas = [permute_to_N_HWA_K(level, 4) for level in predictions[1]]
+        labels, gt_boxes = self.label_anchors(anchors, gt_instances)
+        return self.dense_losses(anchors, logits, labels, deltas, gt_boxes)
+
+    def dense_losses(
+        self,
+        anchors: Sequence[Boxes],
+        pred_logits: Sequence[Tensor],
+        gt_labels: Sequence[Tensor],
+        pred_anchor_deltas: Sequence[Tensor],
+        gt_boxes: Sequence[Tensor],
+    ) -> Losses:
+        """The focal loss of all anchors that are not ignored, and the box loss of positive ones.
+
+        Args:
+            anchors: per level its (Hi * Wi * A) anchors.
+            pred_logits: per level (N, Hi * Wi * A, K).
+            gt_labels, gt_boxes: what :meth:`label_anchors` gave.
+            pred_anchor_deltas: per level (N, Hi * Wi * A, 4).
+        """
+        labels = torch.stack(list(gt_labels))
+        positive = positive_anchors(labels, self.num_classes)
+        losses = {
+            "loss_cls": dense_class_loss(
+                pred_logits, labels, alpha=self.focal_loss_alpha, gamma=self.focal_loss_gamma
+            ),
+            "loss_box_reg": dense_box_loss(
+                self.box_reg_loss_type,
+                self.box2box_transform,
+                Boxes.cat(list(anchors)).tensor,
+                pred_anchor_deltas,
+                positive,
+                torch.stack(list(gt_boxes)),
+                smooth_l1_beta=self.smooth_l1_beta,
+            ),
+        }
+        normalizer = self.next_normalizer(len(positive[0]), len(labels))
+        return {name: loss / normalizer for name, loss in losses.items()}
+
+    @torch.no_grad()
+    def label_anchors(
+        self, anchors: Sequence[Boxes], gt_instances: Sequence[Instances]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """What each anchor should have become, for N images.
+
+        Args:
+            anchors: per level its (Hi * Wi * A) anchors, R together.
+            gt_instances: per image its ``gt_boxes`` and ``gt_classes``.
+
+        Returns:
+            Per image (R,) int64 classes, K for the background and -1 to ignore, and (R, 4) boxes of the
+            matched objects, which mean nothing where the class is no object's.
+        """
+        everywhere = Boxes.cat(list(anchors))
+        labels, boxes = [], []
+        for truth in gt_instances:
+            matches, kinds = self.anchor_matcher(overlaps(truth.gt_boxes, everywhere))
+            if len(truth) == 0:
+                labels.append(torch.full_like(matches, self.num_classes))
+                boxes.append(torch.zeros_like(everywhere.tensor))
+                continue
+            classes = truth.gt_classes[matches]
+            classes[kinds == 0] = self.num_classes
+            classes[kinds == -1] = -1
+            labels.append(classes)
+            boxes.append(truth.gt_boxes.tensor[matches])
+        return labels, boxes
+
     def forward_inference(
         self,
         images: ImageList,
@@ -137,88 +218,3 @@ class RetinaNet(DenseDetector):
         scores = [permute_to_N_HWA_K(level, self.num_classes).sigmoid() for level in predictions[0]]
         deltas = [permute_to_N_HWA_K(level, 4) for level in predictions[1]]
         return self.detections(anchors, scores, deltas, images.image_sizes, wanted)
-
-
-class RetinaNetHead(nn.Module):
-    """Two towers of 3x3 convolutions, shared by all levels: classes and boxes.
-
-    Args:
-        input_shape: per level its shape.
-        num_classes: K.
-        num_anchors: anchors per cell, A.
-        conv_dims: channels of the towers' convolutions.
-        norm: norm behind each of them; a batch norm keeps statistics for each level.
-        prior_prob: what the scores begin with in training.
-    """
-
-    @configurable
-    def __init__(
-        self,
-        *,
-        input_shape: Sequence[ShapeSpec],
-        num_classes: int,
-        num_anchors: int,
-        conv_dims: Sequence[int],
-        norm: Norm = "",
-        prior_prob: float = 0.01,
-    ) -> None:
-        super().__init__()
-        self._num_levels = len(input_shape)
-        channels = input_shape[0].known_channels
-        self.cls_subnet = self._tower(channels, conv_dims, norm)
-        self.bbox_subnet = self._tower(channels, conv_dims, norm)
-        last = conv_dims[-1] if conv_dims else channels
-        self.cls_score = nn.Conv2d(last, num_anchors * num_classes, 3, padding=1)
-        self.bbox_pred = nn.Conv2d(last, num_anchors * 4, 3, padding=1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # all of them have one
-        nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))  # type: ignore[arg-type]  # it has one
-
-    def _tower(self, channels: int, conv_dims: Sequence[int], norm: Norm) -> nn.Sequential:
-        layers: list[nn.Module] = []
-        for dim in conv_dims:
-            layers.append(nn.Conv2d(channels, dim, 3, padding=1))
-            if norm in {"BN", "SyncBN"}:
-                layers.append(LevelBatchNorm2d(self._num_levels, dim))
-            elif norm:
-                layers.append(get_norm(norm, dim) or nn.Identity())
-            layers.append(nn.ReLU(inplace=True))
-            channels = dim
-        return nn.Sequential(*layers)
-
-    @classmethod
-    def from_config(cls, cfg: Config, input_shape: Sequence[ShapeSpec]) -> dict[str, Any]:
-        """Keywords from ``cfg.MODEL.RETINANET``."""
-        generator: Any = build_anchor_generator(cfg, input_shape)
-        if len(set(generator.num_anchors)) != 1:
-            raise ConfigError(
-                "RetinaNet needs equally many anchors per cell on every level; "
-                f"MODEL.ANCHOR_GENERATOR gives {generator.num_anchors}.",
-                key="MODEL.ANCHOR_GENERATOR.SIZES",
-            )
-        retinanet = cfg.MODEL.RETINANET
-        return {
-            "input_shape": input_shape,
-            "num_classes": retinanet.NUM_CLASSES,
-            "num_anchors": generator.num_anchors[0],
-            "conv_dims": [input_shape[0].known_channels] * retinanet.NUM_CONVS,
-            "norm": retinanet.NORM,
-            "prior_prob": retinanet.PRIOR_PROB,
-        }
-
-    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Per level (N, C, H, W) -> logits (N, A * K, H, W) and deltas (N, A * 4, H, W)."""
-        logits, deltas = [], []
-        for level, feature in enumerate(features):
-            logits.append(self.cls_score(run_tower(self.cls_subnet, feature, level)))
-            deltas.append(self.bbox_pred(run_tower(self.bbox_subnet, feature, level)))
-        return logits, deltas
-
-
-def run_tower(tower: nn.Sequential, x: Tensor, level: int) -> Tensor:
-    """Run a tower on the feature map of ``level``, which batch norms keep apart."""
-    for layer in tower:
-        x = layer(x, level) if isinstance(layer, LevelBatchNorm2d) else layer(x)
-    return x

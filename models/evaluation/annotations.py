@@ -30,7 +30,7 @@ def ground_truth(
     """
     name = f"Annotation {shown(annotation.get('id', f'number {number}'))}"
     box: Any = annotation.get("bbox")
-    if not _are_numbers(box) or len(box) != 4 or min(box[2:]) < 0:
+    if not are_numbers(box) or len(box) != 4 or min(box[2:]) < 0:
         raise EvaluationError(f"{name} has the bbox {shown(box)}; it is [x, y, width, height].")
     crowd = annotation.get("iscrowd", 0)
     if crowd not in (0, 1):
@@ -48,7 +48,7 @@ def ground_truth(
             raise EvaluationError(f"{name} has a segmentation that cannot be read: {fault}.")
         checked["segmentation"] = segmentation
     if (keypoints := annotation.get("keypoints")) is not None:
-        if not _are_numbers(keypoints) or not keypoints or len(keypoints) % 3:
+        if not are_numbers(keypoints) or not keypoints or len(keypoints) % 3:
             raise EvaluationError(
                 f"{name} has the keypoints {shown(keypoints)}; they are x, y and visibility of each."
             )
@@ -57,13 +57,14 @@ def ground_truth(
     area = annotation.get("area")
     if area is None:
         area = _area(checked, height, width)
-    if not _are_numbers([area]) or area < 0:
+    if not are_numbers([area]) or area < 0:
         raise EvaluationError(f"{name} has the area {shown(area)}; it is a number of pixels.")
     checked["area"] = area
     return checked
 
 
-def _are_numbers(values: Any) -> bool:
+def are_numbers(values: Any) -> bool:
+    """Is it a list of finite numbers?"""
     return isinstance(values, list) and all(
         isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values
     )
@@ -75,7 +76,7 @@ def _fault_of_segmentation(segmentation: Any, height: int, width: int) -> str:
     if not isinstance(segmentation, list):
         return "it is neither polygons nor a mask"
     # pycocotools takes four numbers for a box and fails on fewer.
-    if not all(_are_numbers(p) and len(p) >= 6 and len(p) % 2 == 0 for p in segmentation):
+    if not all(are_numbers(p) and len(p) >= 6 and len(p) % 2 == 0 for p in segmentation):
         return "a polygon is x and y of three corners or more"
     # pycocotools walks along the whole border: one that is far too long would take all memory.
     side = max(height, width)

@@ -50,6 +50,22 @@ def average_precision(
         iou_type: what overlaps are taken of.
         keypoint_sigmas: falloff of each keypoint; None for COCO's 17 of a person.
     """
+    evaluation = run_coco_evaluation(dataset, results, iou_type, keypoint_sigmas=keypoint_sigmas)
+    return figures_of(evaluation, dataset, iou_type)
+
+
+def run_coco_evaluation(
+    dataset: CocoDataset,
+    results: Sequence[dict[str, Any]],
+    iou_type: IouType,
+    *,
+    keypoint_sigmas: Sequence[float] | None = None,
+) -> Any:
+    """pycocotools's ``COCOeval`` after all its steps, with the arrays that figures and curves are of.
+
+    Args:
+        dataset, results, iou_type, keypoint_sigmas: see :func:`average_precision`.
+    """
     from pycocotools.cocoeval import COCOeval  # here: importing the library need not take it
 
     found = [_detection(result, i, iou_type) for i, result in enumerate(results, start=1)]
@@ -62,13 +78,18 @@ def average_precision(
     _quiet(COCOeval.evaluate)(evaluation)
     _quiet(COCOeval.accumulate)(evaluation)
     _quiet(COCOeval.summarize)(evaluation)
+    return evaluation
+
+
+def figures_of(evaluation: Any, dataset: CocoDataset, iou_type: IouType) -> Figures:
+    """The named figures of what :func:`run_coco_evaluation` returned."""
     names = _KEYPOINT_FIGURES if iou_type == "keypoints" else _FIGURES
     # IoU thresholds x recalls x categories, of all sizes, with most detections; -1 is "not there".
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     return Figures(
-        overall={n: _percent(v) for n, v in zip(names, evaluation.stats, strict=False)},
+        overall={n: percent(v) for n, v in zip(names, evaluation.stats, strict=False)},
         per_category={
-            category: _percent(precision[:, :, k].mean())
+            category: percent(precision[:, :, k].mean())
             for k, category in enumerate(dataset.categories)
         },
     )
@@ -117,5 +138,6 @@ def _quiet(function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
-def _percent(value: float) -> float | None:
+def percent(value: float) -> float | None:
+    """A figure of pycocotools in percent; its -1 is None, "nothing to measure by"."""
     return None if value < 0 else float(value) * 100

@@ -25,7 +25,13 @@ class CategoryMap:
     matched_by: Literal["name", "order"]
 
     @classmethod
-    def between(cls, dataset: CocoDataset, class_names: Sequence[str]) -> CategoryMap:
+    def between(
+        cls,
+        dataset: CocoDataset,
+        class_names: Sequence[str],
+        *,
+        unknown_categories: Literal["refuse", "miss"] = "refuse",
+    ) -> CategoryMap:
         """By name if all categories are classes of the model, leaving out categories that nothing is
         annotated with (as some tools add one for all); else, if the model's names are placeholders
         and there are as many categories, in order.
@@ -33,6 +39,9 @@ class CategoryMap:
         Args:
             dataset: the data set.
             class_names: of the model, by class id; ``class_0``, ... where it has none.
+            unknown_categories: "miss": a model need not know all categories, if it knows one by name;
+                what it does not know it misses, as a model does that is compared with one that was
+                taught more.
 
         Raises:
             EvaluationError: neither holds; the message lists both.
@@ -42,7 +51,9 @@ class CategoryMap:
             raise EvaluationError("The model has two classes of one name; give each its own.")
         used = {annotation["category_id"] for annotation in dataset.annotations}
         unknown = [n for i, n in dataset.categories.items() if n not in known and i in used]
-        if not unknown and known & set(dataset.categories.values()):
+        if (not unknown or unknown_categories == "miss") and known & set(
+            dataset.categories.values()
+        ):
             ids = {name: i for i, name in dataset.categories.items()}
             return cls(tuple(ids.get(name) for name in class_names), "name")
         are_placeholders = all(name == f"class_{i}" for i, name in enumerate(class_names))

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.evaluation.average_precision import IouType, average_precision
+from models.evaluation.average_precision import Figures, IouType, figures_of, run_coco_evaluation
 from models.evaluation.categories import CategoryMap
 from models.evaluation.coco_dataset import CocoDataset
 from models.evaluation.errors import EvaluationError
 from models.evaluation.files import read_picture
+from models.evaluation.keypoint_sigmas import checked_sigmas, sigmas_of
 from models.evaluation.run_lengths import encode_masks
 from models.structures import Boxes, Instances
 
@@ -24,7 +25,6 @@ _FIELDS: dict[IouType, str] = {
     "keypoints": "pred_keypoints",
 }
 _TRUTHS: dict[IouType, str] = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
-_COCO_KEYPOINTS = 17
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class CocoResult:
         classes_matched_by: "name", or "order" of the category ids.
         classes_left_out: classes of the model that the data set does not know, whose detections
             count for nothing.
+        notes: sentences on what a reader of the figures should know.
     """
 
     figures: dict[str, dict[str, float | None]]
@@ -52,6 +53,7 @@ class CocoResult:
     detections: int
     classes_matched_by: Literal["name", "order"]
     classes_left_out: int
+    notes: tuple[str, ...] = ()
 
     def ap(self, iou_type: str = "bbox") -> float | None:
         """COCO AP, 0 to 100; None if it was not measured."""
@@ -59,7 +61,7 @@ class CocoResult:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, figures with three decimals."""
-        content = asdict(self)
+        content = asdict(self) | {"notes": list(self.notes)}
         for key in ("figures", "per_class"):
             content[key] = {
                 kind: {n: None if v is None else round(v, 3) for n, v in figures.items()}
@@ -77,10 +79,13 @@ class CocoEvaluator:
             categories.
         iou_types: what to measure, of "bbox", "segm" and "keypoints"; None for all that both the
             answers and every annotation have.
-        keypoint_sigmas: falloff of each keypoint; None for COCO's 17 of a person.
+        keypoint_sigmas: falloff of each keypoint; None for COCO's where there are 17 of them as of a
+            person, else one for all of them, which a note in the result tells.
+        unknown_categories: see :meth:`CategoryMap.between`.
 
     Raises:
-        EvaluationError: classes and categories do not fit, or annotations lack what is to be measured.
+        EvaluationError: classes and categories do not fit, annotations lack what is to be measured, or
+            a sigma is not above 0.
     """
 
     def __init__(
@@ -90,12 +95,15 @@ class CocoEvaluator:
         iou_types: Sequence[IouType] | None = None,
         *,
         keypoint_sigmas: Sequence[float] | None = None,
+        unknown_categories: Literal["refuse", "miss"] = "refuse",
     ) -> None:
-        self.categories = CategoryMap.between(dataset, class_names)
+        self.categories = CategoryMap.between(
+            dataset, class_names, unknown_categories=unknown_categories
+        )
         self._dataset = dataset
         self._sizes = {image.id: (image.height, image.width) for image in dataset.images}
-        self._sigmas = keypoint_sigmas
-        self._keypoints = len(keypoint_sigmas) if keypoint_sigmas else _COCO_KEYPOINTS
+        self._sigmas = checked_sigmas(keypoint_sigmas)
+        self._sigmas_used, self._sigmas_note = self._sigmas, ""
         self._wanted = iou_types
         for kind in iou_types or ():
             if kind not in _TRUTHS:
@@ -107,6 +115,11 @@ class CocoEvaluator:
         self._kinds: set[IouType] = {
             kind for kind in (iou_types or _TRUTHS) if self._is_annotated(kind)
         }
+        self._keypoint_numbers = (
+            {len(annotation["keypoints"]) // 3 for annotation in dataset.annotations}
+            if "keypoints" in self._kinds
+            else set()
+        )
         # Of an answer without instances some models leave fields out: one that has them decides.
         self._offered: set[IouType] = set(iou_types or ())
         self._results: list[dict[str, Any]] = []
@@ -173,16 +186,13 @@ class CocoEvaluator:
 
     def _check_keypoints(self, number: int, name: str) -> None:
         """An instance has as many as an annotation, and as there are sigmas."""
-        if number != self._keypoints:
-            raise EvaluationError(
-                f"{name} has {number} keypoints an instance, but there are {self._keypoints} sigmas; "
-                "give one for each keypoint."
-            )
-        if any(len(a["keypoints"]) != 3 * number for a in self._dataset.annotations):
+        if self._keypoint_numbers - {number}:
             raise EvaluationError(
                 f"{name} has {number} keypoints an instance; {self._dataset.name} has annotations with "
                 "another number."
             )
+        self._keypoint_numbers = {number}
+        self._sigmas_used, self._sigmas_note = sigmas_of(number, self._sigmas)
 
     def _as_results(self, image_id: int, found: Instances) -> list[dict[str, Any]]:
         """In COCO's format, all kinds in one."""
@@ -218,19 +228,30 @@ class CocoEvaluator:
         Raises:
             EvaluationError: pictures of the data set were not added.
         """
+        self._require_all()
+        return self._summary(
+            {kind: figures_of(self._run(kind), self._dataset, kind) for kind in self._measurable()}
+        )
+
+    def _require_all(self) -> None:
         total = len(self._dataset.images)
         if len(self._seen) < total:
             raise EvaluationError(
                 f"{total - len(self._seen)} of {total} images have no answer; add one without "
                 "instances for a picture in which nothing was found."
             )
-        measured = {
-            kind: average_precision(
-                self._dataset, self._results, kind, keypoint_sigmas=self._sigmas
-            )
-            for kind in _TRUTHS
-            if kind in self._kinds & self._offered
-        }
+
+    def _measurable(self) -> list[IouType]:
+        """What answers and annotations both have, in COCO's order."""
+        return [kind for kind in _TRUTHS if kind in self._kinds & self._offered]
+
+    def _run(self, kind: IouType) -> Any:
+        """pycocotools's evaluation; one of them takes much memory."""
+        return run_coco_evaluation(
+            self._dataset, self._results, kind, keypoint_sigmas=self._sigmas_used
+        )
+
+    def _summary(self, measured: dict[IouType, Figures]) -> CocoResult:
         names = self._dataset.categories
         return CocoResult(
             figures={kind: figures.overall for kind, figures in measured.items()},
@@ -239,11 +260,12 @@ class CocoEvaluator:
                 for kind, figures in measured.items()
             },
             dataset=self._dataset.name,
-            images=total,
+            images=len(self._dataset.images),
             instances=len(self._dataset.annotations),
             detections=len(self._results),
             classes_matched_by=self.categories.matched_by,
             classes_left_out=self.categories.category_ids.count(None),
+            notes=(self._sigmas_note,) if self._sigmas_note else (),
         )
 
     def _is_annotated(self, kind: IouType) -> bool:

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from models.evaluation.annotations import ground_truth
+from models.evaluation.coco_json import (
+    SHOWN,
+    categories_of,
+    entries_of,
+    images_folder,
+    picture_of,
+    require_known,
+)
 from models.evaluation.errors import EvaluationError
-from models.evaluation.files import path_inside, read_json, shown
+from models.evaluation.files import read_json
 
 MAX_BYTES = 1 << 30
 """Of the JSON: twice that of COCO's training set."""
-
-MAX_SIDE = 100_000
-"""Pixels: COCO's evaluation knows no larger pictures."""
-
-SHOWN = 5
-"""Files, classes and the like that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -61,24 +63,15 @@ class CocoDataset:
                 missing, or lies outside of the folder.
         """
         annotations = Path(annotations)
-        images = Path(images) if images is not None else None
         content = read_json(annotations, max_bytes=MAX_BYTES)
-        if images is None:
-            beside = annotations.with_suffix("")
-            images = beside if beside.is_dir() else annotations.parent
-        elif not images.is_dir():
-            raise EvaluationError(f"There is no folder of images {images.name}.")
-        pictures = _images(_objects(content, "images"), images.resolve(), annotations.name)
-        categories = _categories(_objects(content, "categories"))
+        folder = images_folder(annotations, Path(images) if images is not None else None)
+        pictures = _images(entries_of(content, "images"), folder, annotations.name)
+        categories = categories_of(entries_of(content, "categories"))
         found = []
-        for number, annotation in enumerate(_objects(content, "annotations"), start=1):
-            for key, known in (("image_id", pictures), ("category_id", categories)):
-                # Compared by type too: to Python true and 1.0 are 1.
-                if type(annotation.get(key)) is not int or annotation[key] not in known:
-                    raise EvaluationError(
-                        f"Annotation {shown(annotation.get('id', number))} has the {key} "
-                        f"{shown(annotation.get(key))}, which {annotations.name} does not define."
-                    )
+        for number, annotation in enumerate(entries_of(content, "annotations"), start=1):
+            require_known(
+                annotation, number, images=pictures, categories=categories, file=annotations.name
+            )
             picture = pictures[annotation["image_id"]]
             found.append(ground_truth(annotation, number, picture.height, picture.width))
         return cls(annotations.name, tuple(pictures.values()), categories, tuple(found))
@@ -93,40 +86,16 @@ class CocoDataset:
         return replace(self, images=images, annotations=annotations)
 
 
-def _objects(content: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    entries = content.get(key)
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise EvaluationError(
-            f"{key} is no list of objects in the JSON; a COCO file has images, annotations and categories."
-        )
-    return entries
-
-
-def _new_id(entry: dict[str, Any], known: dict[int, Any], kind: str) -> int:
-    found = entry.get("id")
-    if type(found) is not int:
-        raise EvaluationError(f"{kind} has the id {shown(found)}; it is a whole number.")
-    if found in known:
-        raise EvaluationError(f"{kind} id {found} is there twice.")
-    return found
-
-
 def _images(entries: list[dict[str, Any]], folder: Path, name: str) -> dict[int, CocoImage]:
     if not entries:
         raise EvaluationError(f"{name} has no images.")
     images: dict[int, CocoImage] = {}
     missing = []
     for entry in entries:
-        found = _new_id(entry, images, "An image")
-        path = path_inside(folder, entry.get("file_name"))
-        if not os.path.isfile(path):  # unlike Path.is_file never an error
+        image = CocoImage(*picture_of(entry, images, folder))
+        if not os.path.isfile(image.path):  # unlike Path.is_file never an error
             missing.append(entry["file_name"][:80])
-        for side in (entry.get("height"), entry.get("width")):
-            if type(side) is not int or not 1 <= side <= MAX_SIDE:
-                raise EvaluationError(
-                    f"Image {found} has no height and width of 1 to {MAX_SIDE} pixels: {shown(side)}."
-                )
-        images[found] = CocoImage(found, path, entry["height"], entry["width"])
+        images[image.id] = image
     if missing:
         more = ", ..." if len(missing) > SHOWN else ""
         raise EvaluationError(
@@ -135,14 +104,3 @@ def _images(entries: list[dict[str, Any]], folder: Path, name: str) -> dict[int,
             missing=missing[:SHOWN],
         )
     return dict(sorted(images.items()))
-
-
-def _categories(entries: list[dict[str, Any]]) -> dict[int, str]:
-    categories: dict[int, str] = {}
-    for entry in entries:
-        found = _new_id(entry, categories, "A category")
-        name = entry.get("name")
-        if not isinstance(name, str) or name in categories.values():
-            raise EvaluationError(f"Category {found} has no name of its own: {shown(name)}.")
-        categories[found] = name
-    return dict(sorted(categories.items()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from models.evaluation.errors import EvaluationError
 from models.files import open_regular
 
 # Parsers of pixels only: Pillow's EPS parser, for one, starts another program.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+PICTURE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""What pictures may be; other parsers of Pillow are not started."""
 
 _ORIENTATION = 0x0112
 """EXIF's tag; values from 5 on lay a picture on its side."""
@@ -73,6 +75,49 @@ def path_inside(folder: Path, name: Any) -> Path:
     return real
 
 
+@dataclass(frozen=True)
+class PictureHeader:
+    """What a picture's file says before its pixels.
+
+    Attributes:
+        height, width: in pixels, when it is upright.
+        orientation: EXIF's, 1 to 8; 1 is upright, values from 5 on lay it on its side.
+        mode: Pillow's, such as ``RGB``.
+    """
+
+    height: int
+    width: int
+    orientation: int
+    mode: str
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """(height, width) of the pixels as they lie in the file."""
+        lies_on_side = self.orientation in range(5, 9)
+        return (self.width, self.height) if lies_on_side else (self.height, self.width)
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it has more than 8 bits a channel."""
+        return self.mode.startswith(("I", "F"))
+
+
+def read_header(path: Path) -> PictureHeader:
+    """A picture's size and kind; its pixels are not looked at.
+
+    Args:
+        path: a BMP, GIF, JPEG, PNG, TIFF or WebP.
+
+    Raises:
+        EvaluationError: it is none of these, or its beginning is broken.
+    """
+    try:
+        with open_regular(path) as file, Image.open(file, formats=PICTURE_FORMATS) as image:
+            return _header(image)
+    except Exception as error:  # whatever Pillow's parsers raise on broken files
+        raise _unreadable(path, error) from error
+
+
 def read_picture(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """A picture's pixels, (H, W, 3) uint8 RGB, writable and C-contiguous.
 
@@ -87,33 +132,42 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.
         EvaluationError: it cannot be read, has more than 8 bits a channel, or another size.
     """
     try:
-        with open_regular(path) as file, Image.open(file, formats=_FORMATS) as image:
-            stored = (image.height, image.width)
-            is_turned = image.getexif().get(_ORIENTATION, 1) in range(5, 9)
-            found = stored[::-1] if is_turned else stored
-            mode = image.mode
-            fits = (size is None or found == size) and not mode.startswith(("I", "F"))
-            pixels = np.array(ImageOps.exif_transpose(image).convert("RGB")) if fits else None
+        with open_regular(path) as file, Image.open(file, formats=PICTURE_FORMATS) as image:
+            header = _header(image)
+            fits = size is None or (header.height, header.width) == size
+            is_wanted = fits and not header.is_deep
+            pixels = np.array(ImageOps.exif_transpose(image).convert("RGB")) if is_wanted else None
     except Exception as error:  # whatever Pillow's parsers raise on broken files
-        raise EvaluationError(
-            f"{path.name} cannot be read as a picture: {type(error).__name__}. Check that the whole "
-            "file is there, or save it anew as JPEG or PNG.",
-            file=path.name,
-        ) from error
+        raise _unreadable(path, error) from error
     if pixels is not None:
         return pixels
-    if size is None or found == size:
+    if size is None or fits:
         raise EvaluationError(
-            f"{path.name} has mode {mode}, more than 8 bits a channel; convert it to 8 bits first.",
+            f"{path.name} has mode {header.mode}, more than 8 bits a channel; convert it to 8 bits first.",
             file=path.name,
         )
     hint = " without its EXIF orientation; turn the picture or its annotations"
     raise EvaluationError(
-        f"{path.name} is {found[1]}x{found[0]} pixels, but should be {size[1]}x{size[0]}"
-        f"{hint if stored == size else ''}.",
+        f"{path.name} is {header.width}x{header.height} pixels, but should be {size[1]}x{size[0]}"
+        f"{hint if header.stored_size == size else ''}.",
         file=path.name,
-        width=found[1],
-        height=found[0],
+        width=header.width,
+        height=header.height,
+    )
+
+
+def _header(image: Image.Image) -> PictureHeader:
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    turned = orientation in range(5, 9)
+    height, width = (image.width, image.height) if turned else (image.height, image.width)
+    return PictureHeader(height, width, orientation, image.mode)
+
+
+def _unreadable(path: Path, error: Exception) -> EvaluationError:
+    return EvaluationError(
+        f"{path.name} cannot be read as a picture: {type(error).__name__}. Check that the whole "
+        "file is there, or save it anew as JPEG or PNG.",
+        file=path.name,
     )
 
 

@@ -2,7 +2,8 @@
 
 from models.heads.box_head import ROI_BOX_HEAD_REGISTRY, FastRCNNConvFCHead, build_box_head
 from models.heads.cascade_rcnn import CascadeROIHeads
-from models.heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
+from models.heads.detections import fast_rcnn_inference
+from models.heads.fast_rcnn import FastRCNNOutputLayers
 from models.heads.keypoint_head import (
     ROI_KEYPOINT_HEAD_REGISTRY,
     BaseKeypointRCNNHead,
@@ -16,7 +17,7 @@ from models.heads.mask_head import (
     build_mask_head,
 )
 from models.heads.res5_roi_heads import Res5ROIHeads
-from models.heads.roi_heads import ROI_HEADS_REGISTRY, ROIHeads, StandardROIHeads, build_roi_heads
+from models.heads.roi_heads import ROI_HEADS_REGISTRY, ROIHeads, build_roi_heads
 from models.heads.rotated_roi_heads import (
     RotatedFastRCNNOutputLayers,
     RROIHeads,
@@ -26,6 +27,7 @@ from models.heads.semantic_seg import (
     SemSegFPNHead,
     build_sem_seg_head,
 )
+from models.heads.standard_roi_heads import StandardROIHeads
 
 __all__ = [
     "ROI_BOX_HEAD_REGISTRY",

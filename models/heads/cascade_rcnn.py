@@ -13,14 +13,14 @@ from models.config import Config
 from models.configurable import configurable
 from models.errors import ConfigError
 from models.heads.box_head import build_box_head
-from models.heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
-from models.heads.roi_heads import (
-    ROI_HEADS_REGISTRY,
-    StandardROIHeads,
-    pooled_shape,
-    pooler_from_config,
-)
+from models.heads.detections import fast_rcnn_inference
+from models.heads.fast_rcnn import FastRCNNOutputLayers
+from models.heads.pooling import pooled_shape, pooler_from_config
+from models.heads.proposal_sampling import match_proposals
+from models.heads.roi_heads import ROI_HEADS_REGISTRY
+from models.heads.standard_roi_heads import StandardROIHeads
 from models.layers import ShapeSpec
+from models.losses import require_finite
 from models.matcher import Matcher
 from models.poolers import ROIPooler
 from models.structures import Boxes, Instances
@@ -108,6 +108,7 @@ class CascadeROIHeads(StandardROIHeads):
         stages = zip(heads, self.box_predictor, strict=True)
         for stage, (head, predictor) in enumerate(stages):
             if stage > 0:
+                # Empty boxes stay: the scores of the stages belong together row by row.
                 proposals = _as_proposals(boxes, image_sizes)
             pooled = self.box_pooler(levels, [p.proposal_boxes for p in proposals])
             predictions = predictor(head(pooled))
@@ -127,6 +128,57 @@ class CascadeROIHeads(StandardROIHeads):
             caps(wanted, last.test_topk_per_image),
         )
         return instances
+
+    def box_losses(
+        self,
+        features: Mapping[str, Tensor],
+        proposals: list[Instances],
+        targets: list[Instances],
+    ) -> dict[str, Tensor]:
+        """The losses of each stage by name (``loss_cls_stage0``); see :class:`StandardROIHeads`.
+
+        A stage learns from the boxes of the one before, which are matched anew, with its own matcher.
+        All stages together pull at the feature maps as one head would.
+        """
+        levels = [features[name] for name in self.box_in_features]
+        losses: dict[str, Tensor] = {}
+        heads: Any = self.box_head
+        predictions: tuple[Tensor, Tensor] | None = None
+        for stage, (head, predictor) in enumerate(zip(heads, self.box_predictor, strict=True)):
+            if predictions is not None:
+                require_finite("A stage of the cascade", *predictions)
+                boxes = self.box_predictor[stage - 1].predict_boxes(predictions, proposals)
+                proposals = [
+                    self._labelled(refined, truth, stage)
+                    for refined, truth in zip(
+                        _as_proposals(boxes, [p.image_size for p in proposals]),
+                        targets,
+                        strict=True,
+                    )
+                ]
+            pooled = self.pool_for_training(levels, proposals)
+            if pooled.requires_grad:
+                pooled.register_hook(self._share_of_gradient)
+            predictions = predictor(head(pooled))
+            of_stage = predictor.losses(predictions, proposals)
+            losses |= {f"{name}_stage{stage}": loss for name, loss in of_stage.items()}
+            figures = getattr(predictor, "training_figures", {})
+            self.training_figures |= {f"stage{stage}/{name}": x for name, x in figures.items()}
+        return losses
+
+    def _share_of_gradient(self, gradient: Tensor) -> Tensor:
+        return gradient / self.num_cascade_stages
+
+    @torch.no_grad()
+    def _labelled(self, proposals: Instances, truth: Instances, stage: int) -> Instances:
+        """Those of a stage's ``proposals`` that are not empty, with ``gt_classes`` and ``gt_boxes``."""
+        proposals = proposals[proposals.proposal_boxes.nonempty().nonzero().flatten()]
+        matches, proposals.gt_classes = match_proposals(
+            proposals, truth, self.proposal_matchers[stage], self.num_classes
+        )
+        if len(truth) > 0:
+            proposals.gt_boxes = truth.gt_boxes[matches]
+        return proposals
 
 
 def _as_proposals(boxes: list[Tensor], image_sizes: list[tuple[int, int]]) -> list[Instances]:

@@ -1,4 +1,4 @@
-"""Class scores and boxes of regions, and the choice of detections (Girshick 2015, Fast R-CNN).
+"""Class scores and boxes of regions (Girshick 2015, Fast R-CNN).
 
 Shapes: N images; Ri regions of image i, R of all; K foreground classes; B numbers per box, 4
 or, rotated, 5. ``pred_class_logits`` (R, K + 1), the background is the last column; ``pred_proposal_deltas``
@@ -12,152 +12,23 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import torchvision.ops
 from torch import Tensor, nn
 
 from models.box_regression import Box2BoxTransform
 from models.config import Config
 from models.configurable import configurable
-from models.layers import ShapeSpec, batched_nms_rotated
-from models.layers.batched_nms import best_per_image
-from models.structures import Boxes, Instances, RotatedBoxes
-from models.transfer import pays_together, to_device
+from models.errors import ConfigError
+from models.heads.detections import fast_rcnn_inference
+from models.heads.fast_rcnn_losses import (
+    classification_figures,
+    federated_classes,
+    sigmoid_loss,
+    softmax_loss,
+)
+from models.layers import ShapeSpec
+from models.losses import box_regression_loss
+from models.structures import Instances
 from models.wanted import Wanted, caps, nms_thresholds
-
-
-def fast_rcnn_inference(
-    boxes: Sequence[Tensor],
-    scores: Sequence[Tensor],
-    image_shapes: Sequence[tuple[int, int]],
-    score_thresh: float,
-    nms_thresh: float | Sequence[float],
-    topk_per_image: int | Sequence[int],
-    *,
-    rotated: bool = False,
-) -> tuple[list[Instances], list[Tensor]]:
-    """Detections of N images.
-
-    Args:
-        boxes: per image (Ri, K * B), or (Ri, B) when class-agnostic.
-        scores: per image (Ri, K + 1), the background last.
-        image_shapes: (height, width) of each image.
-        score_thresh: a detection scores strictly more.
-        nms_thresh: boxes of one class that overlap more (IoU) are suppressed; one number, or of each
-            image its own.
-        topk_per_image: how many detections an image keeps; negative keeps all. Likewise.
-        rotated: boxes are rotated (B = 5): only near-horizontal ones are clipped to the image, and
-            boxes of one class that overlap at least as much as ``nms_thresh`` are suppressed.
-
-    Returns:
-        Per image its detections (``pred_boxes``, ``scores``, ``pred_classes``), best first, and the
-        indices (in 0 .. Ri - 1) of the regions that they came from.
-    """
-    if boxes and pays_together(boxes[0].device) and not rotated:
-        return detect_together(
-            boxes, scores, image_shapes, score_thresh, nms_thresh, topk_per_image
-        )
-    number = len(image_shapes)
-    limits = nms_thresh if isinstance(nms_thresh, Sequence) else [nms_thresh] * number
-    most = topk_per_image if isinstance(topk_per_image, Sequence) else [topk_per_image] * number
-    results = [
-        fast_rcnn_inference_single_image(
-            boxes_per_image, scores_per_image, shape, score_thresh, limit, topk, rotated=rotated
-        )
-        for boxes_per_image, scores_per_image, shape, limit, topk in zip(
-            boxes, scores, image_shapes, limits, most, strict=True
-        )
-    ]
-    return [instances for instances, _ in results], [index for _, index in results]
-
-
-def fast_rcnn_inference_single_image(
-    boxes: Tensor,
-    scores: Tensor,
-    image_shape: tuple[int, int],
-    score_thresh: float,
-    nms_thresh: float,
-    topk_per_image: int,
-    *,
-    rotated: bool = False,
-) -> tuple[Instances, Tensor]:
-    """One image of :func:`fast_rcnn_inference`."""
-    finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores).all(dim=1)
-    region_index = finite.nonzero().flatten()
-    boxes, scores = boxes[finite], scores[finite][:, :-1]
-    box_type: type[Boxes] | type[RotatedBoxes] = RotatedBoxes if rotated else Boxes
-    nms = batched_nms_rotated if rotated else torchvision.ops.batched_nms
-    box_dim = 5 if rotated else 4
-    clipped = box_type(boxes.reshape(-1, box_dim))
-    clipped.clip(image_shape)
-    class_boxes = clipped.tensor.view(-1, boxes.shape[1] // box_dim, box_dim)  # (R, K or 1, B)
-
-    above = scores > score_thresh
-    region, pred_classes = above.nonzero().unbind(1)
-    scores = scores[above]
-    agnostic = class_boxes.shape[1] == 1
-    candidates = class_boxes[region, 0] if agnostic else class_boxes[region, pred_classes]
-
-    keep = nms(candidates.float(), scores.float(), pred_classes, nms_thresh)
-    if topk_per_image >= 0:
-        keep = keep[:topk_per_image]
-    detections = Instances(
-        image_shape,
-        pred_boxes=box_type(candidates[keep]),
-        scores=scores[keep],
-        pred_classes=pred_classes[keep],
-    )
-    return detections, region_index[region[keep]]
-
-
-def detect_together(
-    boxes: Sequence[Tensor],
-    scores: Sequence[Tensor],
-    image_shapes: Sequence[tuple[int, int]],
-    score_thresh: float,
-    nms_thresh: float | Sequence[float],
-    topk_per_image: int | Sequence[int],
-) -> tuple[list[Instances], list[Tensor]]:
-    """:func:`fast_rcnn_inference` for all images at once, as a GPU likes it; upright boxes only."""
-    lengths = [len(regions) for regions in boxes]
-    all_boxes, all_scores = torch.cat(list(boxes)).float(), torch.cat(list(scores))
-    # Of each region its image, and how far its boxes may reach.
-    images, limits = to_device(
-        (
-            torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)),
-            torch.tensor([[w, h, w, h] for h, w in image_shapes], dtype=torch.float32),
-        ),
-        all_boxes.device,
-    )
-    finite = all_boxes.isfinite().all(dim=1) & all_scores.isfinite().all(dim=1)
-    all_scores = all_scores[:, :-1]
-    region, classes = ((all_scores > score_thresh) & finite[:, None]).nonzero().unbind(1)
-    class_boxes = all_boxes.view(len(all_boxes), all_boxes.shape[1] // 4, 4)  # (R, K or 1, 4)
-    candidates = class_boxes[region, classes if class_boxes.shape[1] > 1 else 0]
-    candidates = torch.minimum(candidates.clamp(min=0), limits[images[region]])
-    found = all_scores[region, classes]
-    chosen = best_per_image(
-        candidates,
-        found.float(),
-        classes,
-        images[region],
-        num_images=len(lengths),
-        num_classes=all_scores.shape[1],
-        iou_threshold=nms_thresh,
-        most=topk_per_image,
-    )
-    detections, indices, start = [], [], 0
-    for index, shape, length in zip(chosen, image_shapes, lengths, strict=True):
-        detections.append(
-            Instances(
-                shape,
-                pred_boxes=Boxes(candidates[index]),
-                scores=found[index],
-                pred_classes=classes[index],
-            )
-        )
-        indices.append(region[index] - start)
-        start += length
-    return detections, indices
 
 
 class FastRCNNOutputLayers(nn.Module):
@@ -169,9 +40,21 @@ class FastRCNNOutputLayers(nn.Module):
         num_classes: foreground classes, K.
         test_score_thresh, test_nms_thresh, test_topk_per_image: see :func:`fast_rcnn_inference`.
         cls_agnostic_bbox_reg: one box per region instead of one for each class.
-        smooth_l1_beta, box_reg_loss_type, loss_weight: of the losses.
-        use_fed_loss, get_fed_loss_cls_weights, fed_loss_num_classes: federated loss (LVIS).
+        smooth_l1_beta, box_reg_loss_type: see :func:`models.losses.box_regression_loss`.
+        loss_weight: one factor, or one for each of ``loss_cls`` and ``loss_box_reg``.
         use_sigmoid_ce: a sigmoid for each class instead of a softmax over all.
+        use_fed_loss: of a data set that does not name all that is there, see
+            :func:`models.heads.fast_rcnn_losses.federated_classes`; with ``use_sigmoid_ce`` only.
+        fed_loss_num_classes: how many classes a step learns then.
+        get_fed_loss_cls_weights: gives how likely each class is drawn, (K,); None waits for
+            :func:`set_class_image_counts`.
+        fed_loss_freq_weight_power: what that takes a class's number of pictures to the power of.
+
+    Attributes:
+        training_figures: of the last training step; see :func:`classification_figures`.
+
+    Raises:
+        ConfigError: a federated loss without ``use_sigmoid_ce``.
     """
 
     @configurable
@@ -192,8 +75,15 @@ class FastRCNNOutputLayers(nn.Module):
         use_sigmoid_ce: bool = False,
         get_fed_loss_cls_weights: Callable[[], Tensor] | None = None,
         fed_loss_num_classes: int = 50,
+        fed_loss_freq_weight_power: float = 0.5,
     ) -> None:
         super().__init__()
+        if use_fed_loss and not use_sigmoid_ce:
+            raise ConfigError(
+                "The federated loss judges each class by itself: MODEL.ROI_BOX_HEAD.USE_FED_LOSS "
+                "needs MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE to be true as well.",
+                key="MODEL.ROI_BOX_HEAD.USE_FED_LOSS",
+            )
         features = input_shape.known_channels * (input_shape.width or 1) * (input_shape.height or 1)
         self.num_classes = num_classes
         self.box2box_transform = box2box_transform
@@ -217,8 +107,14 @@ class FastRCNNOutputLayers(nn.Module):
         self.loss_weight = dict(loss_weight)
         self.use_fed_loss = use_fed_loss
         self.use_sigmoid_ce = use_sigmoid_ce
-        self.get_fed_loss_cls_weights = get_fed_loss_cls_weights
         self.fed_loss_num_classes = fed_loss_num_classes
+        self.fed_loss_freq_weight_power = fed_loss_freq_weight_power
+        self.fed_loss_cls_weights: Tensor | None
+        # Not persistent: they belong to the data, not to the model.
+        self.register_buffer("fed_loss_cls_weights", None, persistent=False)
+        if use_fed_loss and get_fed_loss_cls_weights is not None:
+            self.fed_loss_cls_weights = self._checked_weights(get_fed_loss_cls_weights())
+        self.training_figures: dict[str, float | Tensor] = {}
 
     @classmethod
     def from_config(cls, cfg: Config, input_shape: ShapeSpec) -> dict[str, Any]:
@@ -238,6 +134,7 @@ class FastRCNNOutputLayers(nn.Module):
             "use_fed_loss": box_head.USE_FED_LOSS,
             "use_sigmoid_ce": box_head.USE_SIGMOID_CE,
             "fed_loss_num_classes": box_head.FED_LOSS_NUM_CLASSES,
+            "fed_loss_freq_weight_power": box_head.FED_LOSS_FREQ_WEIGHT_POWER,
         }
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -245,6 +142,79 @@ class FastRCNNOutputLayers(nn.Module):
         if x.dim() > 2:
             x = torch.flatten(x, start_dim=1)
         return self.cls_score(x), self.bbox_pred(x)
+
+    def losses(
+        self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]
+    ) -> dict[str, Tensor]:
+        """``loss_cls`` and ``loss_box_reg`` of what :meth:`forward` returned.
+
+        The box loss is the sum over the foreground, of the boxes of its own classes, divided by R:
+        so a region counts alike in both losses, whatever it is.
+
+        Args:
+            predictions: of the regions of all images.
+            proposals: per image the regions: ``proposal_boxes``, ``gt_classes``, and ``gt_boxes`` if
+                the image has objects.
+
+        Raises:
+            ConfigError: the box loss is unknown, or a federated loss has no weights.
+        """
+        logits, deltas = predictions
+        gt_classes = torch.cat([p.gt_classes for p in proposals])
+        foreground = ((gt_classes >= 0) & (gt_classes < self.num_classes)).nonzero().flatten()
+        self.training_figures = classification_figures(logits, gt_classes, foreground)
+        box_dim = len(self.box2box_transform.weights)
+        if self.cls_agnostic_bbox_reg:
+            chosen = deltas[foreground]
+        else:
+            per_class = deltas.view(len(deltas), self.num_classes, box_dim)
+            chosen = per_class[foreground, gt_classes[foreground]]
+        # An image without objects has no gt_boxes; nor has it a foreground that would need them.
+        gt_boxes = [p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes for p in proposals]
+        box_loss = box_regression_loss(
+            self.box_reg_loss_type,
+            self.box2box_transform,
+            chosen,
+            torch.cat([p.proposal_boxes.tensor for p in proposals])[foreground],
+            torch.cat([boxes.tensor for boxes in gt_boxes])[foreground],
+            smooth_l1_beta=self.smooth_l1_beta,
+        )
+        losses = {
+            "loss_cls": self._class_loss(logits, gt_classes),
+            "loss_box_reg": box_loss / max(len(gt_classes), 1),
+        }
+        return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}
+
+    def _class_loss(self, logits: Tensor, gt_classes: Tensor) -> Tensor:
+        if not self.use_sigmoid_ce:
+            return softmax_loss(logits, gt_classes)
+        if not self.use_fed_loss:
+            return sigmoid_loss(logits, gt_classes)
+        if self.fed_loss_cls_weights is None:
+            raise ConfigError(
+                "The federated loss (MODEL.ROI_BOX_HEAD.USE_FED_LOSS) needs to know how common each "
+                "class is: call set_class_image_counts(model, counts) before training.",
+                key="MODEL.ROI_BOX_HEAD.USE_FED_LOSS",
+            )
+        classes = federated_classes(
+            gt_classes, self.fed_loss_num_classes, self.fed_loss_cls_weights
+        )
+        return sigmoid_loss(logits, gt_classes, classes)
+
+    def set_fed_loss_weights(self, counts: Tensor) -> None:
+        """Take (K,) numbers of pictures; see :func:`set_class_image_counts`."""
+        counts = self._checked_weights(counts).to(self.cls_score.weight.device)
+        # A power of 0 makes all classes alike, but one without pictures stays out.
+        weights = counts**self.fed_loss_freq_weight_power
+        self.fed_loss_cls_weights = weights.masked_fill(counts == 0, 0.0)
+
+    def _checked_weights(self, weights: Tensor) -> Tensor:
+        if weights.shape != (self.num_classes,) or bool((weights < 0).any()):
+            raise ValueError(
+                f"A federated loss over {self.num_classes} classes needs as many numbers, none of "
+                f"them negative; it got {weights.numel()}."
+            )
+        return weights.to(torch.float32)
 
     def inference(
         self,
@@ -277,6 +247,21 @@ class FastRCNNOutputLayers(nn.Module):
         boxes = self.box2box_transform.apply_deltas(deltas, sources)
         return list(torch.split(boxes, [len(p) for p in proposals]))
 
+    def predict_boxes_for_gt_classes(
+        self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]
+    ) -> list[Tensor]:
+        """Per image (Ri, B): of :meth:`predict_boxes` those of ``gt_classes``, any of the background."""
+        boxes = self.predict_boxes(predictions, proposals)
+        box_dim = len(self.box2box_transform.weights)
+        chosen = []
+        for per_image, found in zip(boxes, proposals, strict=True):
+            per_class = per_image.view(len(found), -1, box_dim) if len(found) else per_image
+            if len(found) and per_class.shape[1] > 1:
+                classes = found.gt_classes.clamp(0, self.num_classes - 1)
+                per_class = per_class[torch.arange(len(found), device=classes.device), classes]
+            chosen.append(per_class.reshape(-1, box_dim))
+        return chosen
+
     def predict_probs(
         self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]
     ) -> list[Tensor]:
@@ -284,3 +269,31 @@ class FastRCNNOutputLayers(nn.Module):
         logits, _ = predictions
         probs = logits.sigmoid() if self.use_sigmoid_ce else F.softmax(logits, dim=-1)
         return list(torch.split(probs, [len(p) for p in proposals]))
+
+
+def set_class_image_counts(model: nn.Module, counts: Sequence[int]) -> int:
+    """Tell every predictor of ``model`` with a federated loss in how many pictures each class occurs.
+
+    Other classes are drawn to learn from with a chance in proportion to the number of their pictures
+    to the power of ``MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER``; a class without pictures never.
+    The numbers are not in checkpoints: call this before each training.
+
+    Args:
+        model: any; without ``MODEL.ROI_BOX_HEAD.USE_FED_LOSS`` nothing happens.
+        counts: one number for each class, in the model's order.
+
+    Returns:
+        How many predictors took the numbers.
+
+    Raises:
+        ValueError: there are more or fewer numbers than classes, or a negative one.
+    """
+    predictors = [
+        part
+        for part in model.modules()
+        if isinstance(part, FastRCNNOutputLayers) and part.use_fed_loss
+    ]
+    numbers = torch.tensor(list(counts), dtype=torch.float32)
+    for predictor in predictors:
+        predictor.set_fed_loss_weights(numbers)
+    return len(predictors)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.config import Config
 from models.configurable import configurable
 from models.layers import Conv2d, ShapeSpec
+from models.losses import at_least_float32
 from models.registry import Registry
 from models.structures import Instances
 from models.structures.keypoints import heatmaps_to_keypoints
@@ -36,13 +37,61 @@ def keypoint_rcnn_inference(
         instances.pred_keypoints = part
 
 
+def keypoint_rcnn_loss(
+    pred_keypoint_logits: Tensor, instances: Sequence[Instances], normalizer: float | None
+) -> Tensor:
+    """The cross entropy over the cells of each keypoint's heatmap, for keypoints that are labelled.
+
+    Args:
+        pred_keypoint_logits: (R, K, S, S) for the proposals of all images in order.
+        instances: per image its foreground proposals, with ``proposal_boxes`` and ``gt_keypoints``.
+        normalizer: what the sum over keypoints is divided by; None is their number.
+
+    Returns:
+        A scalar; without keypoints a zero that is connected to the logits.
+
+    Raises:
+        ValueError: proposals of an image have no keypoints, or not as many as the head predicts.
+    """
+    num_keypoints, side = pred_keypoint_logits.shape[1:3]
+    targets, valid = [], []
+    for found in instances:
+        if len(found) == 0:  # an image without objects has no keypoints either
+            continue
+        _check_keypoints(found, num_keypoints)
+        cells, known = found.gt_keypoints.to_heatmap(found.proposal_boxes.tensor, side)
+        targets.append(cells.flatten())
+        valid.append(known.flatten())
+    chosen = torch.cat(valid).nonzero().flatten() if valid else torch.empty(0)
+    if len(chosen) == 0:
+        return pred_keypoint_logits.sum() * 0
+    logits = at_least_float32(pred_keypoint_logits.flatten(2).flatten(0, 1)[chosen])
+    loss = F.cross_entropy(logits, torch.cat(targets)[chosen], reduction="sum")
+    return loss / (len(chosen) if normalizer is None else normalizer)
+
+
+def _check_keypoints(found: Instances, number: int) -> None:
+    if not found.has("gt_keypoints"):
+        raise ValueError(
+            "The keypoint head learns from keypoints, and the ground truth has none under "
+            "'gt_keypoints'. Annotate keypoints, or set MODEL.KEYPOINT_ON to false."
+        )
+    given = found.gt_keypoints.tensor.shape[1]
+    if given != number:
+        raise ValueError(
+            f"The ground truth has {given} keypoints for each object and the model {number}: set "
+            f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS to {given}."
+        )
+
+
 class BaseKeypointRCNNHead(nn.Module):
     """What keypoint heads share; a subclass implements :meth:`layers`.
 
     Args:
         num_keypoints: K.
         loss_weight: factor of the loss.
-        loss_normalizer: a number of images' worth of keypoints, or "visible".
+        loss_normalizer: what the loss of an image is divided by; "visible" divides by the number of
+            labelled keypoints in all images instead.
     """
 
     @configurable
@@ -71,10 +120,21 @@ class BaseKeypointRCNNHead(nn.Module):
             ),
         }
 
-    def forward(self, x: Tensor, instances: list[Instances]) -> list[Instances]:
-        """Pooled regions (R, C, H, W) of all images -> the same instances with ``pred_keypoints``."""
-        keypoint_rcnn_inference(self.layers(x), instances)
-        return instances
+    def forward(self, x: Tensor, instances: list[Instances]) -> list[Instances] | dict[str, Tensor]:
+        """Pooled regions (R, C, H, W) of all images -> the same instances with ``pred_keypoints``.
+
+        In training the regions are of foreground proposals, and the answer is the loss,
+        ``loss_keypoint``: see :func:`keypoint_rcnn_loss`.
+        """
+        logits = self.layers(x)
+        if not self.training:
+            keypoint_rcnn_inference(logits, instances)
+            return instances
+        normalizer = None
+        if self.loss_normalizer != "visible":
+            normalizer = len(instances) * float(self.loss_normalizer)
+        loss = keypoint_rcnn_loss(logits, instances, normalizer)
+        return {"loss_keypoint": loss * self.loss_weight}
 
     def layers(self, x: Tensor) -> Tensor:
         """(R, C, H, W) -> keypoint logits (R, K, S, S)."""

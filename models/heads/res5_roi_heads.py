@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from models.backbones import BottleneckBlock, ResNet
@@ -13,7 +14,9 @@ from models.configurable import configurable
 from models.errors import ConfigError
 from models.heads.fast_rcnn import FastRCNNOutputLayers
 from models.heads.mask_head import build_mask_head
-from models.heads.roi_heads import ROI_HEADS_REGISTRY, ROIHeads, pooler_from_config
+from models.heads.pooling import pooler_from_config
+from models.heads.proposal_sampling import select_foreground_proposals
+from models.heads.roi_heads import ROI_HEADS_REGISTRY, ROIHeads
 from models.layers import ShapeSpec
 from models.poolers import ROIPooler
 from models.structures import Boxes, Instances
@@ -122,6 +125,24 @@ class Res5ROIHeads(ROIHeads):
         given = (predictions, proposals) if wanted is None else (predictions, proposals, wanted)
         instances: list[Instances] = self.box_predictor.inference(*given)[0]
         return instances
+
+    def losses(
+        self,
+        features: Mapping[str, Tensor],
+        proposals: list[Instances],
+        targets: list[Instances],
+    ) -> dict[str, Tensor]:
+        """See :meth:`ROIHeads.losses`; masks are learnt from the foreground's share of the regions."""
+        sampled = self.label_and_sample_proposals(proposals, targets)
+        regions = self._shared_roi_transform(features, [p.proposal_boxes for p in sampled])
+        predictions = self.box_predictor(regions.mean(dim=(2, 3)))
+        losses: dict[str, Tensor] = self.box_predictor.losses(predictions, sampled)
+        self.training_figures |= getattr(self.box_predictor, "training_figures", {})
+        if self.mask_on:
+            foreground, chosen = select_foreground_proposals(sampled, self.num_classes)
+            losses |= self.mask_head(regions[torch.cat(chosen).nonzero().flatten()], foreground)
+            self.training_figures |= getattr(self.mask_head, "training_figures", {})
+        return losses
 
     def forward_with_given_boxes(
         self, features: Mapping[str, Tensor], instances: list[Instances]

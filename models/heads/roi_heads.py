@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from models.config import Config
 from models.configurable import configurable
-from models.errors import ConfigError
-from models.heads.box_head import build_box_head
-from models.heads.fast_rcnn import FastRCNNOutputLayers
-from models.heads.keypoint_head import build_keypoint_head
-from models.heads.mask_head import build_mask_head
+from models.heads.proposal_sampling import add_ground_truth_to_proposals, match_proposals
 from models.layers import ShapeSpec
 from models.matcher import Matcher
-from models.poolers import ROIPooler
 from models.registry import Registry
+from models.sampling import subsample_labels
 from models.structures import ImageList, Instances
 from models.wanted import Wanted
 
@@ -34,6 +31,10 @@ class ROIHeads(nn.Module):
         positive_fraction: at most this part of them is positive.
         proposal_matcher: labels proposals by their ground truth.
         proposal_append_gt: whether ground-truth boxes are proposals too, in training.
+
+    Attributes:
+        training_figures: of the last training step, how many proposals an image gave on average,
+            ``roi_head/num_fg_samples`` and ``roi_head/num_bg_samples``, and those of the heads.
     """
 
     @configurable
@@ -52,6 +53,7 @@ class ROIHeads(nn.Module):
         self.positive_fraction = positive_fraction
         self.proposal_matcher = proposal_matcher
         self.proposal_append_gt = proposal_append_gt
+        self.training_figures: dict[str, float | Tensor] = {}
 
     @classmethod
     def from_config(cls, cfg: Config, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
@@ -80,12 +82,20 @@ class ROIHeads(nn.Module):
             images: the batch.
             features: feature maps (N, C, H, W) by name.
             proposals: per image its proposals (``proposal_boxes``, ``objectness_logits``).
-            targets: ground truth, for training.
+            targets: per image its ground truth, in training.
             wanted: see :meth:`detect_boxes`.
 
         Returns:
-            Per image its detections in inference; the losses by name in training.
+            Per image its detections, and no losses. In training the proposals as they came, and the
+            losses by name.
+
+        Raises:
+            ValueError: there is no ground truth in training.
         """
+        if self.training:
+            if targets is None:
+                raise ValueError("RoI heads need ground truth in training.")
+            return proposals, self.losses(features, proposals, targets)
         # Heads of somebody's own need not know of overrides.
         instances = (
             self.detect_boxes(features, proposals)
@@ -93,6 +103,56 @@ class ROIHeads(nn.Module):
             else self.detect_boxes(features, proposals, wanted)
         )
         return self.forward_with_given_boxes(features, instances), {}
+
+    def losses(
+        self,
+        features: Mapping[str, Tensor],
+        proposals: list[Instances],
+        targets: list[Instances],
+    ) -> dict[str, Tensor]:
+        """The losses of all heads, scalars by name; arguments as of :meth:`forward`."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def label_and_sample_proposals(
+        self, proposals: list[Instances], targets: list[Instances]
+    ) -> list[Instances]:
+        """Match proposals with objects and draw those that the losses are computed on.
+
+        Args:
+            proposals: per image its ``proposal_boxes``, and ``objectness_logits`` where there are.
+            targets: per image its objects: ``gt_boxes``, ``gt_classes`` and other ``gt_`` fields.
+
+        Returns:
+            Per image at most ``batch_size_per_image`` proposals, with ``gt_classes`` (K for the
+            background) and, if the image has objects, every ``gt_`` field of the object that each
+            is matched with; of the background it means nothing.
+        """
+        if self.proposal_append_gt:
+            proposals = add_ground_truth_to_proposals(targets, proposals)
+        sampled = []
+        num_foreground = num_background = 0
+        for found, truth in zip(proposals, targets, strict=True):
+            matches, classes = match_proposals(
+                found, truth, self.proposal_matcher, self.num_classes
+            )
+            foreground, background = subsample_labels(
+                classes, self.batch_size_per_image, self.positive_fraction, self.num_classes
+            )
+            num_foreground += len(foreground)
+            num_background += len(background)
+            index = torch.cat((foreground, background))
+            chosen = found[index]
+            chosen.gt_classes = classes[index]
+            for name, value in truth.get_fields().items() if len(truth) else ():
+                if name.startswith("gt_") and not chosen.has(name):
+                    chosen.set(name, value[matches[index]])
+            sampled.append(chosen)
+        self.training_figures = {
+            "roi_head/num_fg_samples": num_foreground / max(len(targets), 1),
+            "roi_head/num_bg_samples": num_background / max(len(targets), 1),
+        }
+        return sampled
 
     def detect_boxes(
         self,
@@ -120,189 +180,6 @@ class ROIHeads(nn.Module):
             the heads give them.
         """
         return instances
-
-
-def pooler_from_config(
-    cfg_head: Any, input_shape: Mapping[str, ShapeSpec], in_features: Sequence[str]
-) -> ROIPooler:
-    """The pooler that a head's part of the config (ROI_BOX_HEAD, ROI_MASK_HEAD) describes."""
-    missing = [name for name in in_features if name not in input_shape]
-    if missing:
-        raise ConfigError(
-            f"MODEL.ROI_HEADS.IN_FEATURES names {', '.join(missing)}, which the backbone does not "
-            f"return ({', '.join(input_shape)}).",
-            key="MODEL.ROI_HEADS.IN_FEATURES",
-        )
-    return ROIPooler(
-        output_size=cfg_head.POOLER_RESOLUTION,
-        scales=[1.0 / input_shape[name].known_stride for name in in_features],
-        sampling_ratio=cfg_head.POOLER_SAMPLING_RATIO,
-        pooler_type=cfg_head.POOLER_TYPE,
-    )
-
-
-def pooled_shape(
-    cfg_head: Any, input_shape: Mapping[str, ShapeSpec], in_features: Sequence[str]
-) -> ShapeSpec:
-    channels = {input_shape[name].known_channels for name in in_features}
-    if len(channels) != 1:
-        raise ConfigError(
-            f"Feature maps of one pooler have equal channels, not {sorted(channels)}.",
-            key="MODEL.ROI_HEADS.IN_FEATURES",
-        )
-    side = cfg_head.POOLER_RESOLUTION
-    return ShapeSpec(channels=channels.pop(), height=side, width=side)
-
-
-@ROI_HEADS_REGISTRY.register()
-class StandardROIHeads(ROIHeads):
-    """A pooler and a head of its own for each task: boxes, masks, keypoints.
-
-    Args:
-        box_in_features: feature maps of the box head, by name.
-        box_pooler, box_head, box_predictor: pooled regions -> features -> classes and boxes.
-        mask_in_features, mask_pooler, mask_head: the same for masks; None is without masks.
-        keypoint_in_features, keypoint_pooler, keypoint_head: the same for keypoints.
-        train_on_pred_boxes: train the mask head on predicted boxes instead of proposals.
-    """
-
-    @configurable
-    def __init__(
-        self,
-        *,
-        box_in_features: Sequence[str],
-        box_pooler: ROIPooler,
-        box_head: nn.Module,
-        box_predictor: nn.Module,
-        mask_in_features: Sequence[str] | None = None,
-        mask_pooler: ROIPooler | None = None,
-        mask_head: nn.Module | None = None,
-        keypoint_in_features: Sequence[str] | None = None,
-        keypoint_pooler: ROIPooler | None = None,
-        keypoint_head: nn.Module | None = None,
-        train_on_pred_boxes: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.box_in_features = tuple(box_in_features)
-        self.box_pooler = box_pooler
-        self.box_head = box_head
-        self.box_predictor: Any = box_predictor  # has inference() besides forward()
-        self.mask_on = mask_head is not None
-        self.mask_in_features = tuple(mask_in_features or ())
-        self.mask_pooler = mask_pooler
-        self.mask_head: Any = mask_head
-        self.keypoint_on = keypoint_head is not None
-        self.keypoint_in_features = tuple(keypoint_in_features or ())
-        self.keypoint_pooler = keypoint_pooler
-        self.keypoint_head: Any = keypoint_head
-        self.train_on_pred_boxes = train_on_pred_boxes
-
-    @classmethod
-    def from_config(cls, cfg: Config, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
-        """Keywords from the config; a subclass may replace the ``_init_..._head`` methods."""
-        keywords = super().from_config(cfg, input_shape)
-        keywords["train_on_pred_boxes"] = cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES
-        keywords |= cls._init_box_head(cfg, input_shape)
-        keywords |= cls._init_mask_head(cfg, input_shape)
-        keywords |= cls._init_keypoint_head(cfg, input_shape)
-        return keywords
-
-    @classmethod
-    def _init_box_head(cls, cfg: Config, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
-        in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
-        cfg_head = cfg.MODEL.ROI_BOX_HEAD
-        pooler = pooler_from_config(cfg_head, input_shape, in_features)
-        box_head: Any = build_box_head(cfg, pooled_shape(cfg_head, input_shape, in_features))
-        return {
-            "box_in_features": in_features,
-            "box_pooler": pooler,
-            "box_head": box_head,
-            "box_predictor": FastRCNNOutputLayers(cfg, box_head.output_shape),
-        }
-
-    @classmethod
-    def _init_mask_head(cls, cfg: Config, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
-        if not cfg.MODEL.MASK_ON:
-            return {}
-        in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
-        cfg_head = cfg.MODEL.ROI_MASK_HEAD
-        return {
-            "mask_in_features": in_features,
-            "mask_pooler": pooler_from_config(cfg_head, input_shape, in_features),
-            "mask_head": build_mask_head(cfg, pooled_shape(cfg_head, input_shape, in_features)),
-        }
-
-    @classmethod
-    def _init_keypoint_head(
-        cls, cfg: Config, input_shape: Mapping[str, ShapeSpec]
-    ) -> dict[str, Any]:
-        if not cfg.MODEL.KEYPOINT_ON:
-            return {}
-        in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
-        cfg_head = cfg.MODEL.ROI_KEYPOINT_HEAD
-        return {
-            "keypoint_in_features": in_features,
-            "keypoint_pooler": pooler_from_config(cfg_head, input_shape, in_features),
-            "keypoint_head": build_keypoint_head(
-                cfg, pooled_shape(cfg_head, input_shape, in_features)
-            ),
-        }
-
-    def forward_with_given_boxes(
-        self, features: Mapping[str, Tensor], instances: list[Instances]
-    ) -> list[Instances]:
-        """See :meth:`ROIHeads.forward_with_given_boxes`."""
-        if self.mask_on:
-            regions = self._regions(self.mask_pooler, self.mask_in_features, features, instances)
-            instances = self.mask_head(regions, instances)
-        if self.keypoint_on:
-            regions = self._regions(
-                self.keypoint_pooler, self.keypoint_in_features, features, instances
-            )
-            instances = self.keypoint_head(regions, instances)
-        return instances
-
-    def detect_boxes(
-        self,
-        features: Mapping[str, Tensor],
-        proposals: list[Instances],
-        wanted: Sequence[Wanted] | None = None,
-    ) -> list[Instances]:
-        """See :meth:`ROIHeads.detect_boxes`."""
-        levels = [features[name] for name in self.box_in_features]
-        pooled = self.box_pooler(levels, [p.proposal_boxes for p in proposals])
-        predictions = self.box_predictor(self.box_head(pooled))
-        # A predictor of somebody's own need not know of overrides.
-        given = (predictions, proposals) if wanted is None else (predictions, proposals, wanted)
-        instances: list[Instances] = self.box_predictor.inference(*given)[0]
-        return instances
-
-    def keypoint_logits(self, features: Mapping[str, Tensor], instances: list[Instances]) -> Tensor:
-        """Keypoint heatmaps (R, K, S, S) over the ``pred_boxes`` of all images."""
-        regions = self._regions(
-            self.keypoint_pooler, self.keypoint_in_features, features, instances
-        )
-        if isinstance(regions, Tensor):
-            # layers() is called past the head itself, which may compute in half precision.
-            regions = regions.to(next(self.keypoint_head.parameters()).dtype)
-        logits: Tensor = self.keypoint_head.layers(regions)
-        return logits.float()
-
-    @staticmethod
-    def _regions(
-        pooler: ROIPooler | None,
-        names: Sequence[str],
-        features: Mapping[str, Tensor],
-        instances: list[Instances],
-    ) -> Tensor | dict[str, Tensor]:
-        """What a head takes: pooled regions, or the feature maps if it pools by itself."""
-        if pooler is None:
-            return {name: features[name] for name in names}
-        pooled: Tensor = pooler(
-            [features[name] for name in names], [x.pred_boxes for x in instances]
-        )
-        return pooled
 
 
 def build_roi_heads(cfg: Config, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:

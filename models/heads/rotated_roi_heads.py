@@ -14,12 +14,9 @@ from models.configurable import configurable
 from models.errors import ConfigError
 from models.heads.box_head import build_box_head
 from models.heads.fast_rcnn import FastRCNNOutputLayers
-from models.heads.roi_heads import (
-    ROI_HEADS_REGISTRY,
-    StandardROIHeads,
-    pooled_shape,
-    pooler_from_config,
-)
+from models.heads.pooling import pooled_shape, pooler_from_config
+from models.heads.roi_heads import ROI_HEADS_REGISTRY
+from models.heads.standard_roi_heads import StandardROIHeads
 from models.layers import ShapeSpec
 
 

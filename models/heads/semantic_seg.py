@@ -14,6 +14,7 @@ from models.configurable import configurable
 from models.layers import Conv2d, ShapeSpec, get_norm
 from models.layers.batch_norm import Norm
 from models.layers.weight_init import c2_msra_fill
+from models.losses import at_least_float32
 from models.registry import Registry
 
 SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS", key="MODEL.SEM_SEG_HEAD.NAME")
@@ -94,11 +95,42 @@ class SemSegFPNHead(nn.Module):
 
     def forward(
         self, features: Mapping[str, Tensor], targets: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Levels (N, C, Hi, Wi) by name -> logits (N, K, H, W) of the padded images, and the losses."""
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Levels (N, C, Hi, Wi) by name -> logits (N, K, H, W) of the padded images, and no losses.
+
+        In training None, and the losses; ``targets`` as of :meth:`losses`.
+
+        Raises:
+            ValueError: there are no targets in training.
+        """
         x = self.layers(features)
-        x = F.interpolate(x, scale_factor=self.common_stride, mode="bilinear", align_corners=False)
-        return x, {}
+        if self.training:
+            if targets is None:
+                raise ValueError("The semantic head needs a class for each pixel in training.")
+            return None, self.losses(x, targets)
+        return self.upsampled(x), {}
+
+    def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """``loss_sem_seg``: the mean cross entropy over the pixels that are not ignored.
+
+        Args:
+            predictions: (N, K, H / common_stride, W / common_stride) logits.
+            targets: (N, H, W) int64 classes of the padded images, ``ignore_value`` where there is none.
+
+        Returns:
+            The loss times its weight; if all pixels are ignored a zero connected to ``predictions``.
+        """
+        logits = self.upsampled(at_least_float32(predictions))
+        total = F.cross_entropy(logits, targets, ignore_index=self.ignore_value, reduction="sum")
+        # Not the mean over what is left, which of nothing is NaN.
+        counted = (targets != self.ignore_value).sum().clamp(min=1)
+        return {"loss_sem_seg": total / counted * self.loss_weight}
+
+    def upsampled(self, logits: Tensor) -> Tensor:
+        """(N, K, H / common_stride, W / common_stride) -> (N, K, H, W)."""
+        return F.interpolate(
+            logits, scale_factor=self.common_stride, mode="bilinear", align_corners=False
+        )
 
     def layers(self, features: Mapping[str, Tensor]) -> Tensor:
         """Levels by name -> logits (N, K, H / common_stride, W / common_stride)."""

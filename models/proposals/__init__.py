@@ -7,7 +7,8 @@ from models.proposals.anchor_generator import (
 )
 from models.proposals.build import PROPOSAL_GENERATOR_REGISTRY, build_proposal_generator
 from models.proposals.rotated_anchor_generator import RotatedAnchorGenerator
-from models.proposals.rpn import RPN, RPN_HEAD_REGISTRY, StandardRPNHead, build_rpn_head
+from models.proposals.rpn import RPN
+from models.proposals.rpn_head import RPN_HEAD_REGISTRY, StandardRPNHead, build_rpn_head
 from models.proposals.rrpn import RRPN, find_top_rrpn_proposals
 from models.proposals.selection import find_top_rpn_proposals
 

@@ -13,105 +13,15 @@ from models.box_regression import Box2BoxTransform, BoxTransform
 from models.config import Config
 from models.configurable import configurable
 from models.errors import ConfigError
-from models.layers import Conv2d, ShapeSpec
+from models.layers import ShapeSpec
+from models.losses import at_least_float32, box_regression_loss, require_finite
 from models.matcher import Matcher
 from models.proposals.anchor_generator import build_anchor_generator
+from models.proposals.anchor_sampling import AnchorSample, sample_anchors
 from models.proposals.build import PROPOSAL_GENERATOR_REGISTRY
+from models.proposals.rpn_head import build_rpn_head
 from models.proposals.selection import find_top_rpn_proposals
-from models.registry import Registry
 from models.structures import ImageList, Instances
-
-RPN_HEAD_REGISTRY = Registry("RPN_HEAD", key="MODEL.RPN.HEAD_NAME")
-"""Called as ``obj(cfg, input_shape)`` with a list of :class:`ShapeSpec`, one per feature map."""
-
-
-@RPN_HEAD_REGISTRY.register()
-class StandardRPNHead(nn.Module):
-    """A shared 3x3 convolution, then 1x1 convolutions for objectness and anchor deltas.
-
-    Args:
-        in_channels: channels of every feature map.
-        num_anchors: anchors per cell, A.
-        box_dim: numbers per box, B.
-        conv_dims: channels of the convolutions, -1 is ``in_channels``. One convolution is named
-            ``conv``; several are ``conv.conv0``, ``conv.conv1``, ...
-    """
-
-    @configurable
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        num_anchors: int,
-        box_dim: int = 4,
-        conv_dims: Sequence[int] = (-1,),
-    ) -> None:
-        super().__init__()
-        channels = in_channels
-        convs: list[Conv2d] = []
-        for dim in conv_dims:
-            out_channels = channels if dim == -1 else dim
-            if out_channels <= 0:
-                raise ConfigError(
-                    f"MODEL.RPN.CONV_DIMS holds {dim}; a number of channels is positive, or -1.",
-                    key="MODEL.RPN.CONV_DIMS",
-                )
-            convs.append(
-                Conv2d(channels, out_channels, kernel_size=3, padding=1, activation=F.relu_)
-            )
-            channels = out_channels
-        self.conv: nn.Module
-        if len(convs) == 1:
-            self.conv = convs[0]
-        else:
-            self.conv = nn.Sequential()
-            for i, conv in enumerate(convs):
-                self.conv.add_module(f"conv{i}", conv)
-        self.objectness_logits = nn.Conv2d(channels, num_anchors, kernel_size=1)
-        self.anchor_deltas = nn.Conv2d(channels, num_anchors * box_dim, kernel_size=1)
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.normal_(layer.weight, std=0.01)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # all of them have one
-
-    @classmethod
-    def from_config(cls, cfg: Config, input_shape: Sequence[ShapeSpec]) -> dict[str, Any]:
-        """Keywords from ``cfg.MODEL.RPN`` and the anchor generator."""
-        in_channels = {shape.known_channels for shape in input_shape}
-        if len(in_channels) != 1:
-            raise ConfigError(
-                f"The RPN head is shared by all levels, which have {sorted(in_channels)} channels.",
-                key="MODEL.RPN.IN_FEATURES",
-            )
-        anchor_generator: Any = build_anchor_generator(cfg, input_shape)
-        num_anchors = set(anchor_generator.num_anchors)
-        if len(num_anchors) != 1:
-            raise ConfigError(
-                "The RPN head needs equally many anchors per cell on every level; "
-                f"MODEL.ANCHOR_GENERATOR gives {anchor_generator.num_anchors}.",
-                key="MODEL.ANCHOR_GENERATOR.SIZES",
-            )
-        return {
-            "in_channels": in_channels.pop(),
-            "num_anchors": num_anchors.pop(),
-            "box_dim": anchor_generator.box_dim,
-            "conv_dims": cfg.MODEL.RPN.CONV_DIMS,
-        }
-
-    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Per level (N, C, H, W) -> objectness logits (N, A, H, W) and deltas (N, A * B, H, W)."""
-        logits, deltas = [], []
-        for feature in features:
-            hidden = self.conv(feature)
-            logits.append(self.objectness_logits(hidden))
-            deltas.append(self.anchor_deltas(hidden))
-        return logits, deltas
-
-
-def build_rpn_head(cfg: Config, input_shape: Sequence[ShapeSpec]) -> nn.Module:
-    """The head ``cfg.MODEL.RPN.HEAD_NAME``."""
-    head: nn.Module = RPN_HEAD_REGISTRY.get(cfg.MODEL.RPN.HEAD_NAME)(cfg, input_shape)
-    return head
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
@@ -132,8 +42,11 @@ class RPN(nn.Module):
         min_box_size: both sides of a proposal are longer, in pixels of the resized image.
         anchor_boundary_thresh: training ignores anchors that leave the image by more; -1 is off.
         loss_weight: one factor, or one for each of ``loss_rpn_cls`` and ``loss_rpn_loc``.
-        box_reg_loss_type: "smooth_l1" or "giou".
-        smooth_l1_beta: where smooth L1 turns from a parabola into a line; 0 is plain L1.
+        box_reg_loss_type, smooth_l1_beta: see :func:`models.losses.box_regression_loss`.
+
+    Attributes:
+        training_figures: of the last training step, how many anchors an image gave on average:
+            ``rpn/num_pos_anchors`` and ``rpn/num_neg_anchors``.
     """
 
     find_top_proposals: Callable[..., list[Instances]] = staticmethod(find_top_rpn_proposals)
@@ -177,6 +90,7 @@ class RPN(nn.Module):
         self.loss_weight = dict(loss_weight)
         self.box_reg_loss_type = box_reg_loss_type
         self.smooth_l1_beta = smooth_l1_beta
+        self.training_figures: dict[str, float | Tensor] = {}
 
     @classmethod
     def from_config(cls, cfg: Config, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
@@ -224,11 +138,15 @@ class RPN(nn.Module):
         Args:
             images: the batch; only the sizes are used.
             features: feature maps (N, C, H, W) by name.
-            gt_instances: ground truth, for training.
+            gt_instances: per image its ``gt_boxes``, in training.
 
         Returns:
             Per image its proposals (``proposal_boxes``, ``objectness_logits``), best first; and the
-            losses by name, empty in inference.
+            losses by name (``loss_rpn_cls``, ``loss_rpn_loc``), empty in inference.
+
+        Raises:
+            ValueError: there is no ground truth in training.
+            FloatingPointError: a prediction is not finite in training.
         """
         levels = [features[name] for name in self.in_features]
         anchors = self.anchor_generator(levels)
@@ -242,8 +160,76 @@ class RPN(nn.Module):
             .flatten(1, -2)
             for level in deltas
         ]
+        losses: dict[str, Tensor] = {}
+        if self.training:
+            if gt_instances is None:
+                raise ValueError("The region proposal network needs ground truth in training.")
+            require_finite("The region proposal network", *flat_logits, *flat_deltas)
+            all_anchors = type(anchors[0]).cat(anchors)
+            samples = [self.sample_anchors(all_anchors, truth) for truth in gt_instances]
+            losses = self.losses(all_anchors, flat_logits, flat_deltas, samples)
         proposals = self.predict_proposals(anchors, flat_logits, flat_deltas, images.image_sizes)
-        return proposals, {}
+        return proposals, losses
+
+    def sample_anchors(self, anchors: Any, truth: Instances) -> AnchorSample:
+        """The anchors (of all levels) of one image that its losses are computed on."""
+        return sample_anchors(
+            anchors,
+            truth,
+            matcher=self.anchor_matcher,
+            batch_size=self.batch_size_per_image,
+            positive_fraction=self.positive_fraction,
+            boundary_thresh=self.anchor_boundary_thresh,
+        )
+
+    def losses(
+        self,
+        anchors: Any,
+        pred_objectness_logits: Sequence[Tensor],
+        pred_anchor_deltas: Sequence[Tensor],
+        samples: Sequence[AnchorSample],
+    ) -> dict[str, Tensor]:
+        """Objectness by binary cross entropy and the boxes of positive anchors.
+
+        Both are sums over the sampled anchors, divided by N * ``batch_size_per_image`` however many
+        there were.
+
+        Args:
+            anchors: of all levels.
+            pred_objectness_logits, pred_anchor_deltas: per level, see :meth:`predict_proposals`.
+            samples: per image what :meth:`sample_anchors` gave.
+        """
+        logits, deltas = (
+            torch.cat(list(pred_objectness_logits), 1),
+            torch.cat(list(pred_anchor_deltas), 1),
+        )
+        num_images, num_anchors = logits.shape
+        # Of all images one after the other: the places in their flattened predictions.
+        positive = torch.cat([s.positive + i * num_anchors for i, s in enumerate(samples)])
+        negative = torch.cat([s.negative + i * num_anchors for i, s in enumerate(samples)])
+        chosen = at_least_float32(logits.flatten()[torch.cat((positive, negative))])
+        is_object = torch.zeros_like(chosen)
+        is_object[: len(positive)] = 1
+        normalizer = self.batch_size_per_image * num_images
+        losses = {
+            "loss_rpn_cls": F.binary_cross_entropy_with_logits(chosen, is_object, reduction="sum"),
+            "loss_rpn_loc": box_regression_loss(
+                self.box_reg_loss_type,
+                self.box2box_transform,
+                deltas.flatten(0, 1)[positive],
+                anchors.tensor[torch.cat([s.positive for s in samples])],
+                torch.cat([s.gt_boxes for s in samples]),
+                smooth_l1_beta=self.smooth_l1_beta,
+            ),
+        }
+        self.training_figures = {
+            "rpn/num_pos_anchors": len(positive) / num_images,
+            "rpn/num_neg_anchors": len(negative) / num_images,
+        }
+        return {
+            name: loss * (self.loss_weight.get(name, 1.0) / normalizer)
+            for name, loss in losses.items()
+        }
 
     def predict_proposals(
         self,

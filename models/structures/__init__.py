@@ -3,7 +3,8 @@
 from models.structures.boxes import Boxes, pairwise_iou
 from models.structures.image_list import ImageList
 from models.structures.instances import Instances
-from models.structures.masks import BitMasks
+from models.structures.keypoints import Keypoints
+from models.structures.masks import BitMasks, PolygonMasks
 from models.structures.rle import encode_rle_crop
 from models.structures.rotated_boxes import RotatedBoxes, pairwise_iou_rotated
 
@@ -12,6 +13,8 @@ __all__ = [
     "Boxes",
     "ImageList",
     "Instances",
+    "Keypoints",
+    "PolygonMasks",
     "RotatedBoxes",
     "encode_rle_crop",
     "pairwise_iou",

@@ -1,4 +1,4 @@
-"""The command line: ``detserve`` with ``serve``, ``predict``, ``download``, ``inspect`` and ``bench``."""
+"""The command line: ``detserve serve``, ``predict``, ``train``, ``evaluate``, ``extend`` and more."""
 
 from service.cli.main import main
 

@@ -9,7 +9,12 @@ import typer
 
 from service import __version__
 from service.cli.bench import bench
+from service.cli.check_data import check_data
+from service.cli.convert import convert
+from service.cli.evaluate_command import evaluate
+from service.cli.extend import extend
 from service.cli.models import models
+from service.cli.train_command import train
 
 app = typer.Typer(
     name="detserve",
@@ -195,6 +200,11 @@ def inspect(
 
 
 app.command()(bench)
+app.command()(train)
+app.command()(evaluate)
+app.command()(extend)
+app.command(name="check-data")(check_data)
+app.add_typer(convert)
 app.add_typer(models)
 
 

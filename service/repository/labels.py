@@ -33,6 +33,7 @@ class ClassNames:
         known: Sequence[str] = (),
         source: str = "",
         root: Path | None = None,
+        key: str = "MODEL.ROI_HEADS.NUM_CLASSES",
     ) -> ClassNames:
         """The first there is of: ``settings``, ``labels``, ``labels.txt`` beside the config, ``known``,
         placeholders.
@@ -44,6 +45,7 @@ class ClassNames:
             settings: distinct names of a ``model.yaml``.
             known: names known otherwise, from ``source``; used only if they are K.
             root: a folder that ``labels.txt`` must lie in, symlinks resolved; None trusts it.
+            key: of the config, that says how many classes there are; for messages.
 
         Raises:
             PathNotAllowedError: ``labels.txt`` leads out of ``root``.
@@ -51,7 +53,11 @@ class ClassNames:
         """
         if settings is not None:
             _require_count(
-                settings, num_classes, f"The list classes of {FILE_NAME}", "give one entry for each"
+                settings,
+                num_classes,
+                f"The list classes of {FILE_NAME}",
+                "give one entry for each",
+                key,
             )
             return cls(tuple(settings), FILE_NAME)
         if labels is None and config is not None:
@@ -62,13 +68,13 @@ class ClassNames:
                     f"The labels file {SIDECAR!r} is outside the model folder. Move it there."
                 )
         if labels is not None:
-            return cls(_read(labels, num_classes), labels.name)
+            return cls(_read(labels, num_classes, key), labels.name)
         if len(known) == num_classes:
             return cls(tuple(known), source)
         return cls(tuple(f"class_{i}" for i in range(num_classes)), "placeholder")
 
 
-def _read(path: Path, num_classes: int) -> tuple[str, ...]:
+def _read(path: Path, num_classes: int, key: str) -> tuple[str, ...]:
     try:
         with open_regular(path) as file:
             content = file.read(MAX_BYTES + 1)
@@ -85,7 +91,7 @@ def _read(path: Path, num_classes: int) -> tuple[str, ...]:
         raise ModelError(
             f"Line {names.index('') + 1} of {path.name} is empty; give one name a line."
         )
-    _require_count(names, num_classes, f"The labels file {path.name}", "give one name a line")
+    _require_count(names, num_classes, f"The labels file {path.name}", "give one name a line", key)
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -94,11 +100,13 @@ def _read(path: Path, num_classes: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _require_count(names: Sequence[str], num_classes: int, where: str, remedy: str) -> None:
+def _require_count(
+    names: Sequence[str], num_classes: int, where: str, remedy: str, key: str
+) -> None:
     if len(names) != num_classes:
         raise ModelError(
             f"{where} has {len(names)} names, but the model has {num_classes} classes "
-            f"(MODEL.ROI_HEADS.NUM_CLASSES); {remedy}, in the order of the ids.",
+            f"({key}); {remedy}, in the order of the ids.",
             names=len(names),
             classes=num_classes,
         )

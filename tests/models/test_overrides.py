@@ -183,7 +183,7 @@ def test_the_others_of_a_batch_are_not_touched(twin: Twin) -> None:
 @pytest.mark.parametrize("name", ["mask_rcnn", "cascade", "agnostic", "retinanet", "fcos"])
 def test_all_images_at_once_too(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: each image under its own settings, as in a batch of a model that has them."""
-    for module in ("models.heads.fast_rcnn", "models.architectures.dense_detector"):
+    for module in ("models.heads.detections", "models.architectures.dense_detector"):
         monkeypatch.setattr(f"{module}.pays_together", lambda device: True)
     twin = Twin(name, tmp_path)
     images = inputs(twin.predictor)

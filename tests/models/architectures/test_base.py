@@ -6,6 +6,7 @@ import torch
 from tiny_models import tiny_image, tiny_model
 
 from models import GeneralizedRCNN
+from models.architectures.base import DetectionModel
 from models.transforms import resize_image_fast
 
 
@@ -48,3 +49,20 @@ def test_the_picture_of_the_caller_stays(model: GeneralizedRCNN) -> None:
     before = np.array(picture)
     model.preprocess_image([{"image": picture, "resize_to": (64, 86), "channel_order": "RGB"}])
     assert np.array_equal(picture, before)
+
+
+class Untrained(DetectionModel):
+    """A model of somebody's own, with nothing of training in it."""
+
+
+def test_a_model_without_losses_says_that_it_is_not_trained(model: GeneralizedRCNN) -> None:
+    untrained = Untrained(backbone=model.backbone, pixel_mean=[0.0] * 3, pixel_std=[1.0] * 3)
+    with pytest.raises(NotImplementedError, match=r"Untrained is not trained.*model\.eval\(\)"):
+        untrained.train()([{"image": tiny_image()}])
+
+
+def test_most_models_have_no_state_of_training(model: GeneralizedRCNN) -> None:
+    assert model.training_state() == {}
+    model.load_training_state({})
+    with pytest.raises(ValueError, match=r"called loss_normalizer: .* another architecture"):
+        model.load_training_state({"loss_normalizer": 100.0})

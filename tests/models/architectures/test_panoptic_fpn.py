@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from tiny_models import tiny_config, tiny_image, tiny_model
+from tiny_truth import tiny_training_input
 from torch import Tensor
 
 from models import Boxes, Instances, PanopticFPN, build_model
@@ -153,3 +154,46 @@ def test_the_config_sets_the_rules(model: PanopticFPN) -> None:
 def test_it_needs_masks() -> None:
     with pytest.raises(ConfigError, match=r"needs MODEL\.MASK_ON"):
         build_model(tiny_config(META_ARCHITECTURE="PanopticFPN"))
+
+
+INSTANCE_LOSSES = {"loss_cls", "loss_box_reg", "loss_mask"}
+PROPOSAL_LOSSES = {"loss_rpn_cls", "loss_rpn_loc"}
+
+
+def learn(*boxes: list[float], **changes: Any) -> tuple[PanopticFPN, dict[str, Tensor]]:
+    """One step with the same samples each time."""
+    model = tiny_model(META_ARCHITECTURE="PanopticFPN", MASK_ON=True, **changes).train()
+    torch.manual_seed(0)
+    return model, model([tiny_training_input(*boxes), tiny_training_input(seed=1)])
+
+
+def test_it_learns_instances_and_stuff() -> None:
+    model, losses = learn([10.0, 10, 50, 40], [60.0, 20, 90, 80])
+    assert set(losses) == {*INSTANCE_LOSSES, *PROPOSAL_LOSSES, "loss_sem_seg"}
+    assert all(float(loss.detach()) > 0 for loss in losses.values())
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_the_weight_of_instances_is_of_what_the_roi_heads_cost() -> None:
+    boxes = [10.0, 10, 50, 40], [60.0, 20, 90, 80]
+    _, plain = learn(*boxes)
+    _, weighted = learn(*boxes, PANOPTIC_FPN__INSTANCE_LOSS_WEIGHT=3.0)
+    for name, loss in plain.items():
+        expected = loss * (3 if name in INSTANCE_LOSSES else 1)
+        torch.testing.assert_close(weighted[name], expected)
+
+
+def test_images_without_objects_reach_every_parameter() -> None:
+    model, losses = learn()
+    assert float(losses["loss_mask"].detach()) == 0
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_it_needs_the_classes_of_pixels() -> None:
+    model = tiny_model(META_ARCHITECTURE="PanopticFPN", MASK_ON=True).train()
+    inputs = tiny_training_input([10.0, 10, 50, 40])
+    del inputs["sem_seg"]
+    with pytest.raises(ValueError, match="'sem_seg'"):
+        model([inputs])

@@ -147,12 +147,6 @@ def test_mean_and_deviation_are_not_in_checkpoints(model: GeneralizedRCNN) -> No
     assert not [name for name in model.state_dict() if "pixel" in name]
 
 
-def test_training_mode_raises(shapes_files, inputs: list) -> None:
-    untrained = build_model(load_config(shapes_files[0])).train()
-    with pytest.raises(NotImplementedError, match=r"model\.eval\(\)"):
-        untrained(inputs)
-
-
 def test_a_model_is_built_in_evaluation_mode(shapes_files) -> None:
     assert not build_model(load_config(shapes_files[0])).training
 

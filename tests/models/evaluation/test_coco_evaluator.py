@@ -149,15 +149,51 @@ def test_keypoints_are_indices_of_pixels_to_coco(files: DatasetFiles) -> None:
     assert tiny.ap("keypoints") == pytest.approx(100)  # exact, not merely near
 
 
-def test_other_than_cocos_17_keypoints_need_sigmas(files: DatasetFiles) -> None:
+def test_other_than_cocos_17_keypoints_get_one_sigma_and_a_note(files: DatasetFiles) -> None:
     answers = with_keypoints(files, 5)
-    result = measured(files.load(), answers, keypoint_sigmas=[0.1] * 5)
-    assert result.ap("keypoints") == pytest.approx(100)
-    with pytest.raises(EvaluationError, match="5 keypoints an instance, but there are 17 sigmas"):
-        measured(files.load(), answers)
+    given = measured(files.load(), answers, keypoint_sigmas=[0.1] * 5)
+    assert given.ap("keypoints") == pytest.approx(100)
+    assert given.notes == ()
+    guessed = measured(files.load(), answers)
+    assert guessed.ap("keypoints") == pytest.approx(100)
+    assert guessed.notes[0].startswith("The 5 keypoints are not COCO's 17")
+    assert guessed.to_dict()["notes"] == list(guessed.notes)
+
+
+def test_keypoints_of_another_number_than_annotations_or_sigmas(files: DatasetFiles) -> None:
+    answers = with_keypoints(files, 5)
+    with pytest.raises(EvaluationError, match="5 keypoints, but there are 4 sigmas"):
+        measured(files.load(), answers, keypoint_sigmas=[0.1] * 4)
+    with pytest.raises(EvaluationError, match="is a number above 0"):
+        measured(files.load(), answers, keypoint_sigmas=[0.1] * 4 + [0.0])
     files.content["annotations"][2]["keypoints"] = [1, 1, 2]
     with pytest.raises(EvaluationError, match="annotations with another number"):
-        measured(files.load(), answers, keypoint_sigmas=[0.1] * 5)
+        measured(files.load(), answers)
+
+
+def test_a_guessed_sigma_is_what_the_note_says(files: DatasetFiles) -> None:
+    answers = with_keypoints(files, 5)
+    for instances in answers.values():
+        instances.pred_keypoints[:, :, 0] += 2
+    guessed = measured(files.load(), answers).figures["keypoints"]
+    assert (
+        guessed == measured(files.load(), answers, keypoint_sigmas=[0.067] * 5).figures["keypoints"]
+    )
+    assert (
+        guessed != measured(files.load(), answers, keypoint_sigmas=[0.02] * 5).figures["keypoints"]
+    )
+
+
+def test_a_model_may_be_measured_without_knowing_all_categories(files: DatasetFiles) -> None:
+    cats = {i: answer(i, [(0, box) for c, box in f if c == CAT]) for i, f in PERFECT.items()}
+    with pytest.raises(EvaluationError, match="Give both the same names"):
+        CocoEvaluator(files.load(), ["cat"])
+    evaluator = CocoEvaluator(files.load(), ["cat"], unknown_categories="miss")
+    for image_id, instances in cats.items():
+        evaluator.add(image_id, instances)
+    assert evaluator.result().per_class["bbox"] == pytest.approx({"cat": 100, "dog": 0})
+    with pytest.raises(EvaluationError, match="Give both the same names"):
+        CocoEvaluator(files.load(), ["cow"], unknown_categories="miss")
 
 
 @pytest.mark.parametrize("field", ["scores", "pred_boxes"])

@@ -1,10 +1,20 @@
 """Mask heads: layers and names, and the soft mask that each instance gets."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from models import ROI_MASK_HEAD_REGISTRY, BaseMaskRCNNHead, Boxes, Instances, build_mask_head
+from models import (
+    ROI_MASK_HEAD_REGISTRY,
+    BaseMaskRCNNHead,
+    BitMasks,
+    Boxes,
+    Instances,
+    PolygonMasks,
+    build_mask_head,
+)
 from models.config import Config, default_config
 from models.errors import ConfigError
 from models.heads import MaskRCNNConvUpsampleHead
@@ -82,7 +92,7 @@ def test_class_agnostic_masks_ignore_the_class() -> None:
 @pytest.mark.parametrize("agnostic", [False, True])
 @pytest.mark.parametrize("norm", ["", "GN"])
 def test_no_instances_get_empty_masks(agnostic: bool, norm: str) -> None:
-    head = build_mask_head(config(CLS_AGNOSTIC_MASK=agnostic, NORM=norm), REGION)
+    head = build_mask_head(config(CLS_AGNOSTIC_MASK=agnostic, NORM=norm), REGION).eval()
     (instances,) = head(torch.zeros(0, 8, 14, 14), [none_detected()])
     assert instances.pred_masks.shape == (0, 1, 28, 28)
 
@@ -95,7 +105,9 @@ def test_an_image_without_instances_between_others_is_no_error() -> None:
 
 def test_the_instances_are_returned_themselves() -> None:
     instances = [detected(1)]
-    assert build_mask_head(config(), REGION)(torch.zeros(1, 8, 14, 14), instances) is instances
+    assert (
+        build_mask_head(config(), REGION).eval()(torch.zeros(1, 8, 14, 14), instances) is instances
+    )
 
 
 def test_a_head_needs_channels() -> None:
@@ -116,6 +128,82 @@ def test_a_subclass_implements_only_the_layers(monkeypatch: pytest.MonkeyPatch) 
             return torch.full((len(x), 1, 28, 28), 100.0)
 
     monkeypatch.setitem(ROI_MASK_HEAD_REGISTRY._components, "FullMaskHead", FullMaskHead)
-    head = build_mask_head(config(NAME="FullMaskHead"), REGION)
+    head = build_mask_head(config(NAME="FullMaskHead"), REGION).eval()
     (instances,) = head(torch.zeros(1, 8, 14, 14), [detected(3)])
     assert (instances.pred_masks == 1).all()
+
+
+def learnt(*classes: int, masks: BitMasks | PolygonMasks | None = None) -> Instances:
+    """Proposals of the whole image, 4 x 4, whose left half is foreground."""
+    if masks is None:
+        frames = torch.zeros(len(classes), 4, 4)
+        frames[:, :, :2] = 1
+        masks = BitMasks(frames)
+    return Instances(
+        (4, 4),
+        proposal_boxes=Boxes(torch.tensor([[0.0, 0, 4, 4]]).repeat(len(classes), 1)),
+        gt_classes=torch.tensor(classes, dtype=torch.int64),
+        gt_masks=masks,
+    )
+
+
+LEFT_POLYGON = [0.0, 0, 2, 0, 2, 4, 0, 4]
+
+
+@pytest.mark.parametrize("masks", [None, PolygonMasks([[LEFT_POLYGON]])])
+def test_the_loss_is_the_mean_entropy_of_the_pixels(masks: PolygonMasks | None) -> None:
+    logits = torch.zeros(1, 3, 2, 2)
+    logits[0, 1] = torch.tensor([[2.0, 2.0], [2.0, -1.0]])  # wrong in the upper right
+    logits[0, [0, 2]] = 100.0  # other classes cost nothing
+    head = BaseMaskRCNNHead(loss_weight=3.0)
+    losses = head.losses(logits, [learnt(1, masks=masks)])
+    right, wrong, unsure = (math.log1p(math.exp(-z)) for z in (2.0, -2.0, 1.0))
+    assert list(losses) == ["loss_mask"]
+    assert float(losses["loss_mask"]) == pytest.approx(3 * (2 * right + wrong + unsure) / 4)
+
+
+def test_the_figures_tell_what_was_wrong() -> None:
+    logits = torch.tensor([[2.0, 2.0], [2.0, -1.0]])[None, None]
+    head = BaseMaskRCNNHead()
+    head.losses(logits, [learnt(0)])
+    assert {name: float(value) for name, value in head.training_figures.items()} == {
+        "mask_rcnn/accuracy": 0.75,
+        "mask_rcnn/false_positive": 0.5,
+        "mask_rcnn/false_negative": 0.0,
+    }
+    head.losses(logits[:0], [learnt()])
+    assert head.training_figures == {}
+
+
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_the_masks_of_classes_alone_cost_what_all_masks_cost(agnostic: bool) -> None:
+    torch.manual_seed(0)
+    head = build_mask_head(config(CLS_AGNOSTIC_MASK=agnostic), REGION)
+    torch.nn.init.normal_(head.predictor.weight)
+    torch.nn.init.normal_(head.predictor.bias)
+    x = torch.randn(3, 8, 14, 14)
+    instances = [learnt(4, 0), learnt(), learnt(4)]
+    gradients = []
+    for forward in (MaskRCNNConvUpsampleHead.forward, BaseMaskRCNNHead.forward):
+        head.zero_grad()
+        losses = forward(head, x, instances)
+        losses["loss_mask"].backward()
+        gradients.append({name: p.grad.clone() for name, p in head.named_parameters()})
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("agnostic", [False, True])
+@pytest.mark.parametrize("norm", ["", "GN"])
+def test_without_foreground_the_loss_is_a_connected_zero(agnostic: bool, norm: str) -> None:
+    head = build_mask_head(config(CLS_AGNOSTIC_MASK=agnostic, NORM=norm), REGION)
+    loss = head(torch.zeros(0, 8, 14, 14), [learnt(), learnt()])["loss_mask"]
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert all(p.grad is not None and not p.grad.any() for p in head.parameters())
+
+
+def test_proposals_without_masks_are_told() -> None:
+    without = learnt(1)
+    without.remove("gt_masks")
+    with pytest.raises(ValueError, match=r"none under 'gt_masks'.*MODEL.MASK_ON"):
+        BaseMaskRCNNHead().losses(torch.zeros(1, 3, 2, 2), [without])

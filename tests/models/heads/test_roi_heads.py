@@ -180,9 +180,16 @@ def test_feature_maps_of_one_pooler_have_equal_channels(cfg: Config) -> None:
         build_roi_heads(cfg, shapes)
 
 
-def test_the_base_alone_detects_nothing(cfg: Config) -> None:
+def test_the_base_alone_detects_and_learns_nothing(cfg: Config) -> None:
     base = ROIHeads(cfg, SHAPES)
     assert base.num_classes == 4
     assert base.proposal_matcher.labels == [0, 1]
     with pytest.raises(NotImplementedError):
-        base(IMAGES, features(), proposed(1, 1))
+        base(IMAGES, features(), proposed(1, 1), given(1, 1))
+    with pytest.raises(NotImplementedError):
+        base.eval()(IMAGES, features(), proposed(1, 1))
+
+
+def test_training_without_ground_truth_is_an_error(cfg: Config) -> None:
+    with pytest.raises(ValueError, match="need ground truth"):
+        heads(cfg).train()(IMAGES, features(), proposed(1, 1))

@@ -1,5 +1,7 @@
 """SemSegFPNHead: one resolution for all levels, names, and the upsampling at the end."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -63,7 +65,7 @@ def test_levels_are_upsampled_and_summed() -> None:
 
 
 def test_logits_have_the_size_of_the_padded_images() -> None:
-    ours, x = head(), features()
+    ours, x = head().eval(), features()
     logits, losses = ours(x)
     assert losses == {}
     assert logits.shape == (2, 5, 64, 96)
@@ -90,3 +92,38 @@ def test_an_unknown_head_is_named_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="'MyHead', which is not in the SEM_SEG_HEADS registry"):
         build_sem_seg_head(cfg, SHAPES)
     assert SEM_SEG_HEADS_REGISTRY.get("SemSegFPNHead") is SemSegFPNHead
+
+
+def test_the_loss_is_the_mean_entropy_of_the_pixels_that_count() -> None:
+    ours = head(ignore_value=255, loss_weight=0.5)
+    predictions = torch.zeros(1, 5, 2, 2)
+    targets = torch.full((1, 8, 8), 255)
+    targets[0, :3] = 4
+    losses = ours.losses(predictions, targets)
+    assert list(losses) == ["loss_sem_seg"]
+    assert float(losses["loss_sem_seg"]) == pytest.approx(0.5 * math.log(5))
+
+
+def test_predictions_are_upsampled_before_they_are_compared() -> None:
+    ours, x = head(ignore_value=255), features()
+    generator = torch.Generator().manual_seed(1)
+    targets = torch.randint(0, 5, (2, 64, 96), generator=generator)
+    targets[:, :5] = 255
+    logits, losses = ours(x, targets)
+    full = F.interpolate(ours.layers(x), size=(64, 96), mode="bilinear", align_corners=False)
+    expected = F.cross_entropy(full, targets, ignore_index=255)
+    assert logits is None
+    torch.testing.assert_close(losses["loss_sem_seg"], expected)
+
+
+def test_where_all_pixels_are_ignored_the_loss_is_a_connected_zero() -> None:
+    ours = head(ignore_value=255)
+    _, losses = ours(features(), torch.full((2, 64, 96), 255))
+    losses["loss_sem_seg"].backward()
+    assert float(losses["loss_sem_seg"].detach()) == 0
+    assert all(p.grad is not None and not p.grad.any() for p in ours.parameters())
+
+
+def test_training_needs_targets() -> None:
+    with pytest.raises(ValueError, match="a class for each pixel in training"):
+        head()(features())

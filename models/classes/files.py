@@ -1,0 +1,93 @@
+"""The files of an extended model, as training, Detectron2 and the server read them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO
+
+import torch
+from torch import Tensor
+
+from models.classes.extending import ExtendedModel
+from models.errors import ModelError
+
+WEIGHTS, LABELS, STUFF_LABELS, CONFIG = (
+    "model_final.pth",
+    "labels.txt",
+    "stuff_labels.txt",
+    "config.yaml",
+)
+
+
+def save_extended(extended: ExtendedModel, folder: str | Path) -> list[Path]:
+    """Write ``model_final.pth`` (``{"model": state dict}``), ``labels.txt``, ``config.yaml`` and, of a
+    panoptic model whose stuff has names, ``stuff_labels.txt``.
+
+    Each file is there whole or not at all, the config, which points at the weights, last.
+
+    Args:
+        extended: the model.
+        folder: made if it is not there; it must have none of these files.
+
+    Returns:
+        The paths of the files.
+
+    Raises:
+        ModelError: there are such files already, or they cannot be written.
+    """
+    folder = Path(folder)
+    weights = folder / WEIGHTS
+    names = [(LABELS, extended.class_names), (STUFF_LABELS, extended.stuff_names)]
+    texts = {name: "".join(f"{line}\n" for line in lines) for name, lines in names if lines}
+    state = {key: _alone(tensor.cpu()) for key, tensor in extended.state_dict.items()}
+    config = extended.cfg.override("MODEL.WEIGHTS", str(weights.absolute()))
+    check_free(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written = [_write(weights, lambda file: torch.save({"model": state}, file))]
+        for name, text in (texts | {CONFIG: config.dump()}).items():
+            written.append(_write(folder / name, _writer(text)))
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be written: {error.strerror}.") from None
+    return written
+
+
+def check_free(
+    folder: Path, names: Iterable[str] = (WEIGHTS, LABELS, STUFF_LABELS, CONFIG)
+) -> None:
+    """Raises ModelError if ``folder`` has a file that would be overwritten."""
+    there = [name for name in names if (folder / name).exists()]
+    if there:
+        raise ModelError(
+            f"{folder} has a {there[0]} already, and nothing is overwritten. Name another folder."
+        )
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """The tensor with no more memory behind it than its own: a file would hold all of that."""
+    tensor = tensor.contiguous()
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+
+
+def _writer(text: str) -> Callable[[IO[bytes]], object]:
+    return lambda file: file.write(text.encode())
+
+
+def _write(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
+    part = path.with_name(f".{path.name}.new")
+    try:
+        part.unlink(missing_ok=True)
+        # Exclusive: never through a link that somebody has put there.
+        with part.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:  # whatever ends it, no half file stays
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+    return path

@@ -1,0 +1,394 @@
+"""Training a detector, so that it can be stopped anywhere and goes on as if it had not been.
+
+Whatever is random in iteration ``i`` depends on the seed and on ``i`` alone: which pictures, how they
+are augmented, what is sampled. So a checkpoint holds weights, momentum and averages and no random
+state, and on a CPU with one thread a resumed training ends with the bits of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from models.architectures import build_model
+from models.config import Config
+from models.device import resolve_device
+from models.errors import ConfigError
+from models.heads.fast_rcnn import set_class_image_counts
+from models.training.clock import Clock
+from models.training.data.augmentation import build_augmentations
+from models.training.data.config_checks import check_against_config
+from models.training.data.dataset import TrainingDataset
+from models.training.data.loader import build_loader
+from models.training.data.mapper import Augmentations, TrainingMapper
+from models.training.distributed import process_group, world_from_environment
+from models.training.journal import Journal
+from models.training.options import TrainingOptions
+from models.training.output import write_model
+from models.training.run_state import BEST, FINAL, LAST, Best, RunState, check_identity, identity_of
+from models.training.schedule import check_schedule
+from models.training.seeds import mixed_seed
+from models.training.starting import finite, load_start, plain_batch_norms
+from models.training.step import Batch, Step
+from models.training.stopping import Stopping
+from models.training.validation import Measurement, ValidationSet, best_figure, forgetting, measure
+from models.training.window import Window
+
+
+class Watcher(Protocol):
+    """Who is told how a training goes; see :class:`models.training.progress.Progress`."""
+
+    def step(self, iteration: int, figures: Mapping[str, float]) -> None:
+        """An iteration is done; ``figures`` are the means since the last line, or empty."""
+
+    def evaluated(self, done: int, total: int) -> None:
+        """So many pictures of an evaluation are done."""
+
+    def note(self, text: str) -> None:
+        """Something happened that a reader of the log wants to know."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training ended.
+
+    Attributes:
+        iteration: how many are done.
+        finished: all that were wanted, or as many as ``patience`` had; else it was stopped and can be
+            resumed.
+        before, after: how good it was before the first and after the last iteration, where it was
+            measured; the first as :meth:`Measurement.to_dict` gives it.
+        best: the best evaluation.
+        best_by: by this figure.
+        classes: per class the AP before and after; see :func:`models.training.validation.forgetting`.
+    """
+
+    iteration: int
+    finished: bool
+    before: dict[str, Any] | None
+    after: Measurement | None
+    best: Best | None
+    best_by: str
+    classes: list[dict[str, Any]]
+
+
+class Trainer:
+    """Trains what a config describes on a data set.
+
+    ::
+
+        train = TrainingDataset.load("train.json", "images")
+        cfg = load_config("config.yaml", ["MODEL.ROI_HEADS.NUM_CLASSES", len(train.class_names)])
+        Trainer(cfg, train, val, output="run", weights="model_final.pth").train()
+
+    The folder ``output`` gets ``last.pth`` (all that :meth:`train` needs to resume), ``model_best.pth``,
+    ``model_final.pth``, ``config.yaml``, ``labels.txt`` and ``metrics.jsonl``. Started by ``torchrun``,
+    the processes share each batch.
+
+    Args:
+        cfg: the model, ``SOLVER``, ``INPUT`` and ``DATALOADER`` of Detectron2.
+        train: what is learnt from.
+        val: what AP is measured on, or mIoU; None measures nothing, and there is no best checkpoint.
+        output: folder of the run; made if it is not there.
+        weights: a checkpoint to start from; None starts at random. See
+            :func:`models.training.starting.load_start`.
+        options: what the config has no key for.
+        device: "auto", "cpu" or "cuda:n"; with several processes each takes its own GPU.
+        augmentations: instead of the config's and the options', such as those of a dumped lazy config,
+            see :func:`models.training.data.dumped_augmentation.dumped_augmentations`.
+        watcher: is told how it goes.
+
+    Raises:
+        ConfigError: config and data do not fit, or ask for something that cannot be.
+        CheckpointError: the weights do not fit.
+    """
+
+    def __init__(
+        self,
+        cfg: Config,
+        train: TrainingDataset,
+        val: ValidationSet | None = None,
+        *,
+        output: str | Path,
+        weights: str | Path | None = None,
+        options: TrainingOptions | None = None,
+        device: str = "auto",
+        augmentations: Augmentations | None = None,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self.options = options if options is not None else TrainingOptions()
+        self.cfg, self.data, self.val = cfg, train, val
+        self.output = Path(output)
+        self.world = world_from_environment()
+        self.device = self._device(device)
+        self._watcher = watcher if self.world.is_first else None
+        findings = (*train.findings, *check_against_config(train, cfg))
+        errors = [finding for finding in findings if finding.severity == "error"]
+        if errors:
+            raise ConfigError(" ".join(str(finding) for finding in errors))
+        self.max_iter: int = cfg.SOLVER.MAX_ITER
+        self.batch_size: int = cfg.SOLVER.IMS_PER_BATCH
+        check_schedule(cfg)
+        self._augmentations = augmentations
+        if augmentations is None and (
+            self.options.large_scale_jitter or self.options.colour_jitter
+        ):
+            self._augmentations = build_augmentations(
+                cfg,
+                large_scale_jitter=self.options.large_scale_jitter,
+                colour_jitter=self.options.colour_jitter,
+            )
+        self.eval_period = self.options.eval_period or cfg.TEST.EVAL_PERIOD or self._tenth()
+        self.checkpoint_period = self.options.checkpoint_period or min(
+            max(cfg.SOLVER.CHECKPOINT_PERIOD, 1), self._tenth()
+        )
+        torch.manual_seed(mixed_seed(self.options.seed))
+        self.model: Any = build_model(cfg)
+        if self.world.size == 1 or self.device.type == "cpu":
+            plain_batch_norms(self.model)
+        if weights is not None:
+            self._note(load_start(self.model, Path(weights)).sentence())
+        set_class_image_counts(self.model, train.image_counts())
+        self.model.to(self.device)
+        self._step = Step(self.model, cfg, self.options, rank=self.world.rank)
+        self.identity = identity_of(cfg, train, self.options.to_dict(), self.world.size)
+        self.best_by = self.options.best_by or (best_figure(val) if val is not None else "")
+        self.iteration = 0
+        self.finished = False
+        self.best: Best | None = None
+        self.before: dict[str, Any] | None = None
+        self._measures_before = weights is not None
+        self._window = Window(self.device)
+
+    def resume(self) -> None:
+        """Go back to where ``last.pth`` in the output folder was saved; :meth:`train` goes on from there.
+
+        Raises:
+            CheckpointError: it is not there, is damaged, or belongs to another training.
+        """
+        state = RunState.load(self.output)
+        check_identity(state, self.identity)
+        self.model.load_state_dict(state.model)
+        self._step.load_state_dict(state.trainer["step"])
+        self._window.load_state_dict(state.trainer["window"])
+        self.iteration, self.best, self.before = state.iteration, state.best, state.before
+        self.finished = self.iteration >= self.max_iter
+        self._note(f"Resumes after iteration {self.iteration} of {self.max_iter}.")
+
+    def train(self) -> TrainingResult:
+        """Train to the end, or until somebody presses Ctrl-C; either leaves ``last.pth``.
+
+        Raises:
+            FloatingPointError: a loss is not finite; ``last.pth`` is of before.
+            CheckpointError: a checkpoint cannot be written.
+            ModelError: a picture cannot be read.
+        """
+        self.output.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(process_group(self.world, self.device))
+            stopping = stack.enter_context(Stopping())
+            journal = self._journal(stack)
+            if self.iteration == 0 and self._measures_before and self.val is not None:
+                result = self._measured(journal)
+                self.before = result.to_dict() if result is not None else None
+            after = self._iterate(self._loader(stack), journal, stopping)
+        return self._result(after)
+
+    def _iterate(
+        self, batches: Iterator[Batch], journal: Journal | None, stopping: Stopping
+    ) -> Measurement | None:
+        model = self._parallel()
+        after: Measurement | None = None
+        self._step.train_mode()
+        clock = Clock()
+        while self.iteration < self.max_iter:
+            batch = clock.fetched(batches)
+            figures = self._step(model, batch, self.iteration)
+            clock.done()
+            self.iteration += 1
+            self._window.add(figures)
+            last = self.iteration == self.max_iter
+            shown: dict[str, float] = {}
+            if last or self.iteration % self.options.log_period == 0:
+                left = self.max_iter - self.iteration
+                shown = self._window.means(self.world) | clock.figures(self.batch_size, left)
+                if journal is not None:
+                    journal.write(self.iteration, shown)
+            if self._watcher is not None:
+                self._watcher.step(self.iteration, shown)
+            stop = self._stops(stopping)
+            if self.val is not None and (last or self.iteration % self.eval_period == 0):
+                after = self._evaluated(journal)
+                last = last or self.world.from_first(self._is_hopeless())
+                clock.restart()
+            if last or stop or self.iteration % self.checkpoint_period == 0:
+                self._save()
+                clock.restart()
+            if last:
+                self.finished = True
+                break
+            if stop:
+                self._note(
+                    f"Stopped after iteration {self.iteration} of {self.max_iter}; nothing is lost: "
+                    "resume when you like."
+                )
+                return None
+        if self.world.is_first:
+            write_model(self.output, FINAL, self._state_dict(), self.cfg, self.data, self.iteration)
+        return after
+
+    def _is_hopeless(self) -> bool:
+        """Whether so many evaluations in a row were no better than the best that it is enough."""
+        patience = self.options.patience
+        if patience is None or self.best is None:
+            return False
+        worse = self.iteration // self.eval_period - self.best.iteration // self.eval_period
+        if worse < patience:
+            return False
+        self._note(
+            f"Ends early: in {patience} evaluations {self.best_by} has not become better than "
+            f"the {self.best.value:.1f} after iteration {self.best.iteration}."
+        )
+        return True
+
+    def _stops(self, stopping: Stopping) -> bool:
+        """Whether somebody asked any of the processes, which must agree; asking them costs a wait."""
+        if self.world.size == 1:
+            return stopping.asked
+        seldom = self.iteration % self.options.log_period
+        return not seldom and self.world.any(stopping.asked, self.device)
+
+    def _evaluated(self, journal: Journal | None) -> Measurement | None:
+        result = self._measured(journal)
+        if result is None:
+            return None
+        value = result.figures.get(self.best_by)
+        if value is None:
+            self._note(
+                f"There is no {self.best_by} to choose the best checkpoint by; there are "
+                f"{', '.join(sorted(result.figures))}."
+            )
+        elif self.best is None or value > self.best.value:
+            self.best = Best(value, self.iteration)
+            write_model(self.output, BEST, self._state_dict(), self.cfg, self.data, self.iteration)
+        return result
+
+    def _measured(self, journal: Journal | None) -> Measurement | None:
+        assert self.val is not None
+        with self._step.averaged():
+            result = measure(
+                self.model,
+                self.cfg,
+                self.val,
+                self.data.class_names,
+                self.world,
+                progress=self._watcher.evaluated if self._watcher is not None else None,
+            )
+        self._step.train_mode()
+        if result is None:
+            return None
+        if journal is not None:
+            journal.write(self.iteration, result.lines())
+        if self._watcher is not None:
+            self._watcher.step(self.iteration, result.lines())
+        return result
+
+    def _save(self) -> None:
+        if not self.world.is_first:
+            return
+        if not finite(self.model):
+            raise FloatingPointError(
+                f"The weights are no longer finite after iteration {self.iteration}; {LAST} is of "
+                "before. Lower SOLVER.BASE_LR."
+            )
+        state = RunState(
+            iteration=self.iteration,
+            model=self.model.state_dict(),
+            trainer={"step": self._step.state_dict(), "window": self._window.state_dict()},
+            best=self.best,
+            before=self.before,
+            identity=self.identity,
+        )
+        state.save(self.output)
+
+    def _state_dict(self) -> dict[str, Tensor]:
+        """The weights that are used: the averaged ones where there are."""
+        with self._step.averaged():
+            return {name: value.cpu().clone() for name, value in self.model.state_dict().items()}
+
+    def _parallel(self) -> nn.Module:
+        if self.world.size == 1:
+            model: nn.Module = self.model
+            return model
+        devices = [self.device] if self.device.type == "cuda" else None
+        with warnings.catch_warnings():
+            # Newer versions want another keyword, which older ones do not know.
+            warnings.simplefilter("ignore", FutureWarning)
+            return DistributedDataParallel(self.model, device_ids=devices, broadcast_buffers=False)
+
+    def _loader(self, stack: contextlib.ExitStack) -> Iterator[Batch]:
+        return stack.enter_context(
+            build_loader(
+                self.cfg,
+                self.data,
+                seed=self.options.seed,
+                batch_size=self.batch_size,
+                start=self.iteration,
+                rank=self.world.rank,
+                world_size=self.world.size,
+                num_workers=self._workers(),
+                mapper=TrainingMapper(self.cfg, self.data, cache_bytes=self.options.cache_bytes),
+            )
+        )
+
+    def _workers(self) -> int:
+        if self.options.workers is not None:
+            return self.options.workers
+        # On a CPU the model has the cores.
+        return 0 if self.device.type == "cpu" else int(self.cfg.DATALOADER.NUM_WORKERS)
+
+    def _journal(self, stack: contextlib.ExitStack) -> Journal | None:
+        if not self.world.is_first:
+            return None
+        journal = Journal(self.output, resume_at=self.iteration)
+        stack.callback(journal.close)
+        return journal
+
+    def _device(self, name: str) -> torch.device:
+        if self.world.size > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
+            device = resolve_device(f"cuda:{self.world.local_rank}")
+        else:
+            device = resolve_device(name)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        return device
+
+    def _tenth(self) -> int:
+        return max(1, math.ceil(self.max_iter / 10))
+
+    def _result(self, after: Measurement | None) -> TrainingResult:
+        classes: Sequence[dict[str, Any]] = []
+        if after is not None:
+            classes = forgetting((self.before or {}).get("per_class"), after.per_class)
+        return TrainingResult(
+            iteration=self.iteration,
+            finished=self.finished,
+            before=self.before,
+            after=after,
+            best=self.best,
+            best_by=self.best_by,
+            classes=list(classes),
+        )
+
+    def _note(self, text: str) -> None:
+        if self._watcher is not None:
+            self._watcher.note(text)
