@@ -9,7 +9,7 @@ ARGS ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-browser test-clients lint format fuzz fidelity soak bench clean
+.PHONY: help serve test test-browser test-clients lint format fuzz fidelity soak bench demo-model clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ bench: $(VENV)/.dev $(BENCH_VENV)/.bench ## Compare with torchvision, FastAPI an
 	$(BIN)/python benchmarks/host_path.py
 	$(BIN)/python benchmarks/compare_servers.py --detector no_op
 	$(BIN)/python benchmarks/compare_servers.py --detector mask_rcnn
+
+demo-model: $(VENV)/.dev ## Train the embedded demo model anew; it is replaced if the new one is better; an hour
+	$(BIN)/python benchmarks/demo_model.py $(ARGS)
 
 clean: ## Remove what make has made
 	rm -rf $(VENV) $(BENCH_VENV) $(CLIENTS_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

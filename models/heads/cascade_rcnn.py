@@ -146,19 +146,10 @@ class CascadeROIHeads(StandardROIHeads):
         predictions: tuple[Tensor, Tensor] | None = None
         for stage, (head, predictor) in enumerate(zip(heads, self.box_predictor, strict=True)):
             if predictions is not None:
-                require_finite("A stage of the cascade", *predictions)
-                boxes = self.box_predictor[stage - 1].predict_boxes(predictions, proposals)
-                proposals = [
-                    self._labelled(refined, truth, stage)
-                    for refined, truth in zip(
-                        _as_proposals(boxes, [p.image_size for p in proposals]),
-                        targets,
-                        strict=True,
-                    )
-                ]
+                proposals = self._refined(predictions, proposals, targets, stage)
             pooled = self.pool_for_training(levels, proposals)
             if pooled.requires_grad:
-                pooled.register_hook(self._share_of_gradient)
+                pooled.register_hook(self._share_of_gradient)  # type: ignore[no-untyped-call]  # torch's own
             predictions = predictor(head(pooled))
             of_stage = predictor.losses(predictions, proposals)
             losses |= {f"{name}_stage{stage}": loss for name, loss in of_stage.items()}
@@ -170,15 +161,28 @@ class CascadeROIHeads(StandardROIHeads):
         return gradient / self.num_cascade_stages
 
     @torch.no_grad()
-    def _labelled(self, proposals: Instances, truth: Instances, stage: int) -> Instances:
-        """Those of a stage's ``proposals`` that are not empty, with ``gt_classes`` and ``gt_boxes``."""
-        proposals = proposals[proposals.proposal_boxes.nonempty().nonzero().flatten()]
-        matches, proposals.gt_classes = match_proposals(
-            proposals, truth, self.proposal_matchers[stage], self.num_classes
-        )
-        if len(truth) > 0:
-            proposals.gt_boxes = truth.gt_boxes[matches]
-        return proposals
+    def _refined(
+        self,
+        predictions: tuple[Tensor, Tensor],
+        proposals: Sequence[Instances],
+        targets: Sequence[Instances],
+        stage: int,
+    ) -> list[Instances]:
+        """What the stage before made of its proposals, without empty boxes, labelled for ``stage``."""
+        require_finite("A stage of the cascade", *predictions)
+        boxes = self.box_predictor[stage - 1].predict_boxes(predictions, proposals)
+        labelled = []
+        for refined, truth in zip(
+            _as_proposals(boxes, [p.image_size for p in proposals]), targets, strict=True
+        ):
+            found = refined[refined.proposal_boxes.nonempty().nonzero().flatten()]
+            matches, found.gt_classes = match_proposals(
+                found, truth, self.proposal_matchers[stage], self.num_classes
+            )
+            if len(truth) > 0:
+                found.gt_boxes = truth.gt_boxes[matches]
+            labelled.append(found)
+        return labelled
 
 
 def _as_proposals(boxes: list[Tensor], image_sizes: list[tuple[int, int]]) -> list[Instances]:

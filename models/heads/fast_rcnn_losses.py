@@ -55,7 +55,7 @@ def federated_classes(gt_classes: Tensor, num_samples: int, weights: Tensor) -> 
     Returns:
         (C,) int64, each class once: those that occur, then those that were drawn.
     """
-    occurring = torch.unique(gt_classes)
+    occurring: Tensor = torch.unique(gt_classes)
     weights = weights.to(torch.float32).clone()
     weights[occurring[occurring < len(weights)]] = 0
     missing = min(num_samples - len(occurring), int((weights > 0).sum()))

@@ -67,6 +67,27 @@ def match_proposals(
     return matches, classes
 
 
+def number_masks(truths: Sequence[Instances]) -> list[Instances]:
+    """The same objects, with their places ``gt_index`` (Gi,) int64 instead of ``gt_masks``.
+
+    Hundreds of proposals are sampled and each has its object's fields: of masks as large as the image
+    only the few of the foreground are to be copied, by :func:`set_masks_`.
+    """
+    numbered = []
+    for truth in truths:
+        fields = {name: x for name, x in truth.get_fields().items() if name != "gt_masks"}
+        places = torch.arange(len(truth), device=truth.gt_classes.device)
+        numbered.append(Instances(truth.image_size, **fields, gt_index=places))
+    return numbered
+
+
+def set_masks_(proposals: Sequence[Instances], truths: Sequence[Instances]) -> None:
+    """Give proposals, in place, the ``gt_masks`` of the objects that they are numbered with."""
+    for found, truth in zip(proposals, truths, strict=True):
+        if found.has("gt_index") and truth.has("gt_masks"):
+            found.gt_masks = truth.gt_masks[found.gt_index]
+
+
 def select_foreground_proposals(
     proposals: Sequence[Instances], num_classes: int
 ) -> tuple[list[Instances], list[Tensor]]:

@@ -15,7 +15,11 @@ from models.errors import ConfigError
 from models.heads.fast_rcnn import FastRCNNOutputLayers
 from models.heads.mask_head import build_mask_head
 from models.heads.pooling import pooler_from_config
-from models.heads.proposal_sampling import select_foreground_proposals
+from models.heads.proposal_sampling import (
+    number_masks,
+    select_foreground_proposals,
+    set_masks_,
+)
 from models.heads.roi_heads import ROI_HEADS_REGISTRY, ROIHeads
 from models.layers import ShapeSpec
 from models.poolers import ROIPooler
@@ -133,13 +137,14 @@ class Res5ROIHeads(ROIHeads):
         targets: list[Instances],
     ) -> dict[str, Tensor]:
         """See :meth:`ROIHeads.losses`; masks are learnt from the foreground's share of the regions."""
-        sampled = self.label_and_sample_proposals(proposals, targets)
+        sampled = self.label_and_sample_proposals(proposals, number_masks(targets))
         regions = self._shared_roi_transform(features, [p.proposal_boxes for p in sampled])
         predictions = self.box_predictor(regions.mean(dim=(2, 3)))
         losses: dict[str, Tensor] = self.box_predictor.losses(predictions, sampled)
         self.training_figures |= getattr(self.box_predictor, "training_figures", {})
         if self.mask_on:
             foreground, chosen = select_foreground_proposals(sampled, self.num_classes)
+            set_masks_(foreground, targets)
             losses |= self.mask_head(regions[torch.cat(chosen).nonzero().flatten()], foreground)
             self.training_figures |= getattr(self.mask_head, "training_figures", {})
         return losses

@@ -16,8 +16,10 @@ from models.heads.keypoint_head import build_keypoint_head
 from models.heads.mask_head import build_mask_head
 from models.heads.pooling import pooled_shape, pooler_from_config
 from models.heads.proposal_sampling import (
+    number_masks,
     select_foreground_proposals,
     select_proposals_with_visible_keypoints,
+    set_masks_,
 )
 from models.heads.roi_heads import ROI_HEADS_REGISTRY, ROIHeads
 from models.layers import ShapeSpec
@@ -143,12 +145,13 @@ class StandardROIHeads(ROIHeads):
         targets: list[Instances],
     ) -> dict[str, Tensor]:
         """See :meth:`ROIHeads.losses`; masks and keypoints are learnt on the foreground alone."""
-        sampled = self.label_and_sample_proposals(proposals, targets)
+        sampled = self.label_and_sample_proposals(proposals, number_masks(targets))
         losses = self.box_losses(features, sampled, targets)
         if not (self.mask_on or self.keypoint_on):
             return losses
         foreground, _ = select_foreground_proposals(sampled, self.num_classes)
         if self.mask_on:
+            set_masks_(foreground, targets)
             boxes = [x.proposal_boxes for x in foreground]
             regions = self._regions(self.mask_pooler, self.mask_in_features, features, boxes)
             losses |= self.mask_head(regions, foreground)

@@ -159,6 +159,9 @@ class Trainer:
             self._note(load_start(self.model, Path(weights)).sentence())
         set_class_image_counts(self.model, train.image_counts())
         self.model.to(self.device)
+        if self.device.type == "cpu":
+            # An eighth faster there; what is computed is the same but for the order of sums.
+            self.model.to(memory_format=torch.channels_last)
         self._step = Step(self.model, cfg, self.options, rank=self.world.rank)
         self.identity = identity_of(cfg, train, self.options.to_dict(), self.world.size)
         self.best_by = self.options.best_by or (best_figure(val) if val is not None else "")
@@ -323,7 +326,10 @@ class Trainer:
     def _state_dict(self) -> dict[str, Tensor]:
         """The weights that are used: the averaged ones where there are."""
         with self._step.averaged():
-            return {name: value.cpu().clone() for name, value in self.model.state_dict().items()}
+            return {
+                name: value.cpu().clone(memory_format=torch.contiguous_format)
+                for name, value in self.model.state_dict().items()
+            }
 
     def _parallel(self) -> nn.Module:
         if self.world.size == 1:

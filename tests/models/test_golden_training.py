@@ -37,7 +37,7 @@ def test_losses_are_equal(run: TrainingRun) -> None:
 def test_gradients_are_equal(run: TrainingRun) -> None:
     expected = run.expected["gradient_norms"]
     ours = {name: run.gradient_norms[name] for name in expected}
-    # A ReLU that float32 takes for closed costs the first layer of the box head a thousandth.
+    # In float32 a norm can be off by a thousandth; that of the box head's first layer is.
     assert ours == {name: near(norm, 2e-3) for name, norm in expected.items()}
 
 

@@ -18,7 +18,7 @@ ROTATED = {
     "ANCHOR_GENERATOR__NAME": "RotatedAnchorGenerator",
     "ANCHOR_GENERATOR__ANGLES": [[-45, 0, 45]],
     "PROPOSAL_GENERATOR__NAME": "RRPN",
-    "RPN__HEAD_NAME": "StandardRPNHead",
+    "RPN__PRE_NMS_TOPK_TRAIN": 50,
     "RPN__BBOX_REG_WEIGHTS": (1.0, 1.0, 1.0, 1.0, 1.0),
     "ROI_HEADS__NAME": "RROIHeads",
     "ROI_BOX_HEAD__BBOX_REG_WEIGHTS": (10.0, 10.0, 5.0, 5.0, 1.0),
@@ -173,7 +173,7 @@ def test_an_image_without_ground_truth_is_named(kind: str) -> None:
 def test_ground_truth_of_another_size_is_refused() -> None:
     batch = inputs("faster", 1)
     batch[0]["image"] = tiny_image(64, 64)
-    with pytest.raises(ValueError, match="64x64 pixels, and its ground truth .* 96x128"):
+    with pytest.raises(ValueError, match=r"64x64 pixels, and its ground truth .* 96x128"):
         model("faster")(batch)
 
 

@@ -3,12 +3,14 @@
 import pytest
 import torch
 
-from models import Boxes, Instances, Matcher, RotatedBoxes
+from models import BitMasks, Boxes, Instances, Matcher, RotatedBoxes
 from models.heads.proposal_sampling import (
     add_ground_truth_to_proposals,
     match_proposals,
+    number_masks,
     select_foreground_proposals,
     select_proposals_with_visible_keypoints,
+    set_masks_,
 )
 from models.structures import Keypoints
 
@@ -107,3 +109,23 @@ def test_keypoints_must_be_labelled_and_lie_inside_the_proposal() -> None:
 def test_an_image_without_proposals_needs_no_keypoints() -> None:
     empty = proposals()
     assert select_proposals_with_visible_keypoints([empty]) == [empty]
+
+
+def test_masks_are_copied_for_chosen_proposals_alone() -> None:
+    objects = truth(FIRST, SECOND, classes=(1, 2))
+    objects.gt_masks = BitMasks(torch.eye(2).bool()[:, None].expand(2, 2, 2))
+    (numbered,) = number_masks([objects])
+    assert list(numbered.get_fields()) == ["gt_boxes", "gt_classes", "gt_index"]
+    assert list(objects.get_fields()) == ["gt_boxes", "gt_classes", "gt_masks"]
+    found = proposals(SECOND, FIRST, SECOND, gt_index=numbered.gt_index[[1, 0, 1]])
+    set_masks_([found], [objects])
+    assert torch.equal(found.gt_masks.tensor, objects.gt_masks.tensor[[1, 0, 1]])
+
+
+def test_proposals_that_have_their_masks_keep_them() -> None:
+    objects = truth(FIRST, classes=(1,))
+    objects.gt_masks = BitMasks(torch.zeros(1, 2, 2))
+    own = BitMasks(torch.ones(1, 2, 2))
+    found = proposals(FIRST, gt_masks=own)
+    set_masks_([found], [objects])
+    assert found.gt_masks is own
