@@ -41,8 +41,9 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-fidelity: $(VENV)/.dev ## Compare with Detectron2's golden answers and write docs/fidelity.md
+fidelity: $(VENV)/.dev ## Compare with what Detectron2 answers and learns and write docs/fidelity*.md
 	$(BIN)/python benchmarks/fidelity.py
+	$(BIN)/python benchmarks/training_fidelity.py
 
 soak: $(VENV)/.dev ## Swap versions 200 times under load and check every answer; some 30 minutes
 	@$(BIN)/python benchmarks/soak.py $(ARGS)

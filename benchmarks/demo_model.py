@@ -1,7 +1,7 @@
 """Train the embedded demo model anew and replace it if the new one is better: ``make demo-model``.
 
-It learns 3,600 pictures of shapes from random weights, for 6,000 iterations with one thread: about three quarters of an
-hour. A run that was interrupted goes on where it was.
+It learns 3,600 pictures of shapes from random weights, for 6,000 iterations with one thread: about three
+quarters of an hour. A run that was interrupted goes on where it was.
 """
 
 from __future__ import annotations

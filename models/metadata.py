@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from models.sidecars import KeypointNames
+
 # COCO's panoptic categories as "id name"; ids have gaps, so they are given.
 _COCO_THINGS = """
 1 person, 2 bicycle, 3 car, 4 motorcycle, 5 airplane, 6 bus, 7 train, 8 truck, 9 boat,
@@ -105,6 +107,27 @@ def metadata_for(cfg: Mapping[str, Any]) -> DatasetMetadata | None:
     if any(other is None or replace(other, source=first.source) != first for other in found):
         return None
     return first if _fits(first, cfg["MODEL"]) else None
+
+
+def keypoints_for(cfg: Mapping[str, Any]) -> KeypointNames | None:
+    """The keypoints of the data sets that a config names, if its model has as many.
+
+    Unlike :func:`metadata_for` this asks nothing of the classes: it is for whoever knows that the keypoints
+    are still those of the data sets, though the classes are others.
+    """
+    model = cfg["MODEL"]
+    names = [*cfg["DATASETS"]["TEST"], *cfg["DATASETS"]["TRAIN"]]
+    found = {
+        KeypointNames(known.keypoint_names, known.keypoint_flip_map, known.keypoint_skeleton)
+        if (known := dataset_metadata(name)) is not None
+        else None
+        for name in names
+    }
+    first = next(iter(found), None)
+    number: int = model["ROI_KEYPOINT_HEAD"]["NUM_KEYPOINTS"]
+    if first is None or len(found) != 1 or not model["KEYPOINT_ON"] or len(first.names) != number:
+        return None
+    return first
 
 
 def _fits(metadata: DatasetMetadata, model: Mapping[str, Any]) -> bool:

@@ -12,9 +12,11 @@ from torch import nn
 from models.checkpoints.matching import match_by_suffix
 from models.checkpoints.reading import Checkpoint
 
-# Detectron2 versions differ in whether these are stored; the config and the model decide them.
+# Detectron2 versions differ in whether these are stored; the config, the model and (of a federated
+# loss, which training alone needs) the data decide them.
 _IGNORABLE = re.compile(
-    r"(^|\.)(pixel_mean|pixel_std|num_batches_tracked)$|(^|\.)anchor_generator\.cell_anchors\."
+    r"(^|\.)(pixel_mean|pixel_std|num_batches_tracked|fed_loss_cls_weights)$"
+    r"|(^|\.)anchor_generator\.cell_anchors\."
 )
 # The classifier over ImageNet's classes; and a bias that old ResNet-50 files have before a norm.
 _CLASSIFIER = re.compile(

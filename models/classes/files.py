@@ -13,24 +13,27 @@ from torch import Tensor
 
 from models.classes.extending import ExtendedModel
 from models.errors import ModelError
+from models.metadata import keypoints_for
+from models.sidecars import KEYPOINTS, LABELS, STUFF_LABELS, KeypointNames
 
-WEIGHTS, LABELS, STUFF_LABELS, CONFIG = (
-    "model_final.pth",
-    "labels.txt",
-    "stuff_labels.txt",
-    "config.yaml",
-)
+WEIGHTS, CONFIG = "model_final.pth", "config.yaml"
+FILES = (WEIGHTS, LABELS, STUFF_LABELS, KEYPOINTS, CONFIG)
 
 
-def save_extended(extended: ExtendedModel, folder: str | Path) -> list[Path]:
-    """Write ``model_final.pth`` (``{"model": state dict}``), ``labels.txt``, ``config.yaml`` and, of a
-    panoptic model whose stuff has names, ``stuff_labels.txt``.
+def save_extended(
+    extended: ExtendedModel, folder: str | Path, *, keypoints: KeypointNames | None = None
+) -> list[Path]:
+    """Write ``model_final.pth`` (``{"model": state dict}``), ``labels.txt``, ``config.yaml``, of a
+    panoptic model whose stuff has names ``stuff_labels.txt``, and of a keypoint model whose keypoints
+    have names ``keypoints.json``.
 
     Each file is there whole or not at all, the config, which points at the weights, last.
 
     Args:
         extended: the model.
         folder: made if it is not there; it must have none of these files.
+        keypoints: of the model; None for those of the data set that its config names. With other
+            classes nobody can tell any more that the model is of that data set, so they are written down.
 
     Returns:
         The paths of the files.
@@ -42,8 +45,12 @@ def save_extended(extended: ExtendedModel, folder: str | Path) -> list[Path]:
     weights = folder / WEIGHTS
     names = [(LABELS, extended.class_names), (STUFF_LABELS, extended.stuff_names)]
     texts = {name: "".join(f"{line}\n" for line in lines) for name, lines in names if lines}
+    keypoints = keypoints or keypoints_for(extended.cfg)
+    if keypoints is not None:
+        texts[KEYPOINTS] = keypoints.to_json()
     state = {key: _alone(tensor.cpu()) for key, tensor in extended.state_dict.items()}
-    config = extended.cfg.override("MODEL.WEIGHTS", str(weights.absolute()))
+    # Relative to the config, so that the folder can be moved, copied and mounted elsewhere.
+    config = extended.cfg.override("MODEL.WEIGHTS", WEIGHTS)
     check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,9 +62,7 @@ def save_extended(extended: ExtendedModel, folder: str | Path) -> list[Path]:
     return written
 
 
-def check_free(
-    folder: Path, names: Iterable[str] = (WEIGHTS, LABELS, STUFF_LABELS, CONFIG)
-) -> None:
+def check_free(folder: Path, names: Iterable[str] = FILES) -> None:
     """Raises ModelError if ``folder`` has a file that would be overwritten."""
     there = [name for name in names if (folder / name).exists()]
     if there:

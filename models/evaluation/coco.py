@@ -282,6 +282,7 @@ def evaluate(
     *,
     iou_types: Sequence[IouType] | None = None,
     keypoint_sigmas: Sequence[float] | None = None,
+    unknown_categories: Literal["refuse", "miss"] = "refuse",
     progress: Callable[[int, int], None] | None = None,
 ) -> CocoResult:
     """Ask a model for every picture of a data set and measure its answers.
@@ -289,14 +290,20 @@ def evaluate(
     Args:
         predict: answers a picture, (H, W, 3) uint8 RGB; a :class:`models.Predictor` does.
         dataset: the pictures and what is in them.
-        class_names, iou_types, keypoint_sigmas: see :class:`CocoEvaluator`.
+        class_names, iou_types, keypoint_sigmas, unknown_categories: see :class:`CocoEvaluator`.
         progress: called with the number of pictures done and of all, after each.
 
     Raises:
         EvaluationError: a picture cannot be read or has another size than the data set says; or as
             :class:`CocoEvaluator`.
     """
-    evaluator = CocoEvaluator(dataset, class_names, iou_types, keypoint_sigmas=keypoint_sigmas)
+    evaluator = CocoEvaluator(
+        dataset,
+        class_names,
+        iou_types,
+        keypoint_sigmas=keypoint_sigmas,
+        unknown_categories=unknown_categories,
+    )
     for done, image in enumerate(dataset.images, start=1):
         evaluator.add(image.id, predict(read_picture(image.path, (image.height, image.width))))
         if progress is not None:

@@ -141,7 +141,10 @@ class DetailedEvaluator(CocoEvaluator):
                 continue
             for figure, (size, area) in _SIZES.items():
                 if figure in figures.overall and figures.overall[figure] is None:
-                    yield f"No instance of {name} is {size} ({area}): {figure} of {kind} is empty."
+                    yield (
+                        f"No instance of {name} is {size} ({area}): {figure} of {kind} is empty (COCO's own "
+                        "table says -1)."
+                    )
             empty = [
                 self._dataset.categories[i] for i, ap in figures.per_category.items() if ap is None
             ]

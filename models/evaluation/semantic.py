@@ -112,6 +112,12 @@ class SemanticEvaluator:
         self._images += 1
         self._ignored += int(counts.size - np.count_nonzero(counts))
 
+    def take(self, other: SemanticEvaluator) -> None:
+        """Take what another evaluator of the same classes was given, such as another process's."""
+        self._confusion += other._confusion
+        self._images += other._images
+        self._ignored += other._ignored
+
     def result(self) -> SemanticResult:
         """Measure all that was added; as Detectron2, classes that are nowhere in the truth have no
         figures and no part in the means.

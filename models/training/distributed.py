@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from models.errors import ConfigError
 
@@ -46,6 +47,14 @@ class World:
         dist.all_gather_object(found, mine)
         return found
 
+    def at_first(self, mine: T) -> list[T]:
+        """For the first process what every one has, in the order of ranks; for the others nothing."""
+        if self.size == 1:
+            return [mine]
+        found: list[Any] | None = [None] * self.size if self.is_first else None
+        dist.gather_object(mine, found)
+        return found or []
+
     def from_first(self, mine: T) -> T:
         """What the first process has."""
         if self.size == 1:
@@ -54,13 +63,15 @@ class World:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def any(self, mine: bool, device: torch.device) -> bool:
+    def any(self, mine: bool) -> bool:
         """Whether it is so for any process."""
-        if self.size == 1:
-            return mine
-        flag = torch.tensor([int(mine)], device=device)
-        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-        return bool(flag.item())
+        return any(self.gather(mine))
+
+    def copy_from_first_(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors, of equal shapes in every process, by those of the first one."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
 
 
 def world_from_environment() -> World:
@@ -84,13 +95,23 @@ def world_from_environment() -> World:
 
 @contextmanager
 def process_group(world: World, device: torch.device) -> Iterator[None]:
-    """Join the other processes, over NCCL between GPUs and gloo between CPUs, and leave them after."""
+    """Join the other processes and leave them after.
+
+    Gradients of GPUs travel over NCCL. All else goes over gloo from host to host: it waits for no GPU
+    and takes none of its memory.
+    """
     if world.size == 1 or dist.is_initialized():
         yield
         return
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    on_gpu = device.type == "cuda"
+    backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=_PATIENCE)
     try:
         yield
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        # NCCL leaves together with the others, and they wait for this process until torchrun, which
+        # sees it end, ends them too.
+        if not on_gpu:
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()

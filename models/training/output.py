@@ -7,7 +7,9 @@ from pathlib import Path
 from torch import Tensor
 
 from models.config import Config
+from models.sidecars import KEYPOINTS, LABELS, KeypointNames
 from models.training.data.dataset import TrainingDataset
+from models.training.data.expectations import expectations_of
 from models.training.saving import save_checkpoint, write_text
 
 
@@ -19,7 +21,8 @@ def write_model(
     dataset: TrainingDataset,
     iteration: int,
 ) -> None:
-    """Write a checkpoint of weights, the config that builds its model and the names of its classes.
+    """Write a checkpoint of weights, the config that builds its model, and the names of its classes and
+    keypoints.
 
     ``config.yaml`` names ``model_final.pth``, whichever checkpoint is written.
 
@@ -28,4 +31,9 @@ def write_model(
     """
     save_checkpoint(folder / name, {"model": state_dict, "iteration": iteration - 1})
     write_text(folder / "config.yaml", cfg.override("MODEL.WEIGHTS", "model_final.pth").dump())
-    write_text(folder / "labels.txt", "".join(f"{label}\n" for label in dataset.class_names))
+    write_text(folder / LABELS, "".join(f"{label}\n" for label in dataset.class_names))
+    if expectations_of(cfg).num_keypoints:  # which the data fits, or nothing would be trained
+        keypoints = KeypointNames(
+            dataset.keypoint_names, dataset.keypoint_flip_map, dataset.keypoint_skeleton
+        )
+        write_text(folder / KEYPOINTS, keypoints.to_json())

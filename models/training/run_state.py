@@ -38,7 +38,9 @@ class RunState:
     Attributes:
         iteration: how many are done.
         model: the state dict that is trained.
-        trainer: of the optimiser, the scaler, the moving averages, the log.
+        trainer: of the optimiser, the scaler, the moving averages.
+        ranks: for each process, in the order of ranks, what it alone has: the model's
+            ``training_state`` and its part of the log.
         best: the best evaluation, None before the first.
         before: what was measured before the first iteration, as :meth:`Measurement.to_dict` gives it.
         identity: see :func:`identity_of`.
@@ -47,6 +49,7 @@ class RunState:
     iteration: int
     model: dict[str, torch.Tensor]
     trainer: dict[str, Any]
+    ranks: list[dict[str, Any]]
     best: Best | None
     before: dict[str, Any] | None
     identity: dict[str, str]
@@ -62,6 +65,7 @@ class RunState:
             "model": self.model,
             "iteration": self.iteration - 1,  # of the last one, from 0, as Detectron2 counts
             "trainer": self.trainer,
+            "ranks": self.ranks,
             "best": best,
             "before": json.dumps(self.before),
             "identity": self.identity,
@@ -89,6 +93,7 @@ class RunState:
                 iteration=content["iteration"] + 1,
                 model=content["model"],
                 trainer=content["trainer"],
+                ranks=content["ranks"],
                 best=None if best is None else Best(best[0], best[1]),
                 before=json.loads(content["before"]),
                 identity=content["identity"],

@@ -15,7 +15,7 @@ from models.errors import CheckpointError
 
 def write_text(path: Path, text: str) -> None:
     """Replace ``path`` by ``text``, durably and at once."""
-    temporary = path.with_name(f".{path.name}.writing")
+    temporary = _temporary(path)
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -34,7 +34,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     Raises:
         CheckpointError: it cannot be written, a full disk above all; the old file is as it was.
     """
-    temporary = path.with_name(f".{path.name}.writing")
+    temporary = _temporary(path)
     try:
         with temporary.open("wb") as file:
             torch.save(content, file)
@@ -49,6 +49,11 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
             f"{path.name} cannot be written: {reason}. The one before is whole; make room and resume.",
             file=path.name,
         ) from error
+
+
+def _temporary(path: Path) -> Path:
+    """A name of this process's own: of several that train together each may write the file."""
+    return path.with_name(f".{path.name}.{os.getpid()}.writing")
 
 
 def _replace(temporary: Path, path: Path) -> None:

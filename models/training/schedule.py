@@ -18,6 +18,9 @@ _SHAPES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
 _WARMUPS = ("linear", "constant")
 # A share of the whole training that counts as nothing; Detectron2 (fvcore) adds it before it cuts a
 # progress down to a whole number of iterations, so that rounding never delays a decay.
+# Of Detectron2's configs of COCO (Base-RCNN-FPN.yaml), and how far above it is worth a word.
+_USUAL_RATE, _USUAL_BATCH, _MUCH = 0.02, 16, 4
+
 _EPSILON = 1e-6
 
 
@@ -103,6 +106,19 @@ def schedule_warning(cfg: Config) -> str | None:
     return (
         f"SOLVER.STEPS {steps} is ignored: the training ends at SOLVER.MAX_ITER {solver.MAX_ITER}, so "
         "the learning rate never falls there."
+    )
+
+
+def learning_rate_warning(cfg: Config) -> str | None:
+    """A sentence on a learning rate that is far above Detectron2's own for so small a batch."""
+    solver = cfg.SOLVER
+    usual = _USUAL_RATE * solver.IMS_PER_BATCH / _USUAL_BATCH
+    if solver.IMS_PER_BATCH < 1 or _MUCH * usual > solver.BASE_LR:
+        return None
+    return (
+        f"SOLVER.BASE_LR {solver.BASE_LR:g} is {solver.BASE_LR / usual:.0f} times what Detectron2's configs "
+        f"have for {solver.IMS_PER_BATCH} pictures an iteration ({_USUAL_RATE:g} for {_USUAL_BATCH}): the "
+        f"losses may become nan. In proportion it is {usual:g}."
     )
 
 

@@ -33,20 +33,26 @@ class Start:
         file: its name.
         loaded: tensors that were taken.
         fresh: tensors of the model that the file does not fill, which start at random.
+        left_out: tensors of the file that the model has no place for.
     """
 
     file: str
     loaded: int
     fresh: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """For a log."""
         text = f"Starts from {self.file}: {self.loaded} tensors"
-        if not self.fresh:
-            return f"{text}, all of the model."
-        modules = sorted({name.rpartition(".")[0] for name in self.fresh})
-        shown = ", ".join(modules[:_SHOWN]) + (", ..." if len(modules) > _SHOWN else "")
-        return f"{text}; {len(modules)} layers start at random: {shown}."
+        if self.fresh:
+            layers = {name.rpartition(".")[0] for name in self.fresh}
+            text += f"; {len(layers)} layers start at random: {_listed(layers)}."
+        else:
+            text += ", all of the model."
+        if self.left_out:
+            parts = {".".join(name.split(".")[:2]) for name in self.left_out}
+            text += f" The model has no place for the file's {_listed(parts)}."
+        return text
 
 
 def load_start(model: nn.Module, weights: Path) -> Start:
@@ -82,7 +88,26 @@ def load_start(model: nn.Module, weights: Path) -> Start:
             missing=torn[1],
         )
     report = load_checkpoint(model, weights, require="backbone")
-    return Start(weights.name, report.tensors, report.uninitialised)
+    left_out = tuple(sorted(found.unexpected - found.ignored))
+    return Start(weights.name, report.tensors, report.uninitialised, left_out)
+
+
+def frozen_at_random(model: nn.Module) -> str | None:
+    """A sentence on what will stay at its random numbers, of a model without weights; None: nothing."""
+    frozen = {
+        name.rpartition(".")[0] for name, p in model.named_parameters() if not p.requires_grad
+    }
+    if not frozen:
+        return None
+    return (
+        f"The model starts at random, and {len(frozen)} {'layer is' if len(frozen) == 1 else 'layers are'} "
+        f"frozen so: {_listed(frozen)}. Let them learn (MODEL.BACKBONE.FREEZE_AT 0), or start from weights."
+    )
+
+
+def _listed(names: set[str]) -> str:
+    shown = sorted(names)[:_SHOWN]
+    return ", ".join(shown) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _partly_missing(missing: frozenset[str], loadable: list[str]) -> tuple[str, list[str]] | None:

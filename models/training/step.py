@@ -20,6 +20,9 @@ from models.training.starting import frozen_modules
 
 Batch = list[dict[str, Any]]
 
+LEAST_SCALE = 1e-4
+"""Of the losses in float16: they begin with 65536, and each step that overflows halves that."""
+
 
 class Step:
     """Changes a model by one batch.
@@ -64,11 +67,13 @@ class Step:
             The losses, their sum, the gradient's norm and what the model tells, scalars by name.
 
         Raises:
-            FloatingPointError: a loss is not finite; nothing was changed.
+            FloatingPointError: a loss is not finite, or in float16 none has been for long; nothing was
+                changed.
         """
         torch.manual_seed(mixed_seed(self._options.seed, iteration, self._rank))
         rate = set_learning_rates_(self.optimizer, self._cfg, iteration)
-        with torch.autocast("cuda", dtype=torch.float16, enabled=self.scaler.is_enabled()):
+        half = self.scaler.is_enabled()
+        with torch.autocast(self.device.type, dtype=torch.float16, enabled=half):
             losses: dict[str, Tensor] = parallel(batch)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
         self._check(total, losses, iteration, rate, len(batch))
@@ -96,21 +101,20 @@ class Step:
             yield
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the model's own weights."""
+        """All but the model's own weights and its :meth:`training_state`; equal in all processes."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
-            "model_state": self.model.training_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what :meth:`state_dict` gave."""
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # else it was on a CPU until now, where there is none
+            self.scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
-        self.model.load_training_state(state["model_state"])
 
     def _check(
         self,
@@ -120,10 +124,15 @@ class Step:
         rate: float,
         pictures: int,
     ) -> None:
-        # On a GPU a look makes the host wait, so there it is seldom; float16 may overflow at times,
-        # which the scaler deals with.
-        seldom = self.device.type == "cuda" and iteration % self._options.log_period
-        if seldom or self.scaler.is_enabled() or bool(torch.isfinite(total)):
+        # On a GPU a look makes the host wait, so there it is seldom.
+        if self.device.type == "cuda" and iteration % self._options.log_period:
+            return
+        if self.scaler.is_enabled():
+            # Float16 may overflow at times: the scaler leaves the step out and scales less.
+            is_fine = self.scaler.get_scale() >= LEAST_SCALE
+        else:
+            is_fine = bool(torch.isfinite(total))
+        if is_fine:
             return
         bad = [name for name, loss in losses.items() if not bool(torch.isfinite(loss))]
         raise FloatingPointError(

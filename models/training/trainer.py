@@ -34,14 +34,32 @@ from models.training.distributed import process_group, world_from_environment
 from models.training.journal import Journal
 from models.training.options import TrainingOptions
 from models.training.output import write_model
+from models.training.precision import use_precision
 from models.training.run_state import BEST, FINAL, LAST, Best, RunState, check_identity, identity_of
 from models.training.schedule import check_schedule
 from models.training.seeds import mixed_seed
-from models.training.starting import finite, load_start, plain_batch_norms
+from models.training.starting import (
+    finite,
+    frozen_at_random,
+    load_start,
+    plain_batch_norms,
+)
 from models.training.step import Batch, Step
 from models.training.stopping import Stopping
-from models.training.validation import Measurement, ValidationSet, best_figure, forgetting, measure
+from models.training.validation import (
+    Measurement,
+    ValidationSet,
+    best_figure,
+    forgetting,
+    measure,
+    no_figure,
+    why_so_low,
+)
 from models.training.window import Window
+
+_ASK_PERIOD = 5
+"""Iterations between asking the other processes whether to stop, which makes them wait for each other;
+torchrun, when it is told to stop, leaves them half a minute."""
 
 
 class Watcher(Protocol):
@@ -138,6 +156,7 @@ class Trainer:
         self.max_iter: int = cfg.SOLVER.MAX_ITER
         self.batch_size: int = cfg.SOLVER.IMS_PER_BATCH
         check_schedule(cfg)
+        use_precision(cfg, self.device)
         self._augmentations = augmentations
         if augmentations is None and (
             self.options.large_scale_jitter or self.options.colour_jitter
@@ -181,8 +200,10 @@ class Trainer:
         state = RunState.load(self.output)
         check_identity(state, self.identity)
         self.model.load_state_dict(state.model)
-        self._step.load_state_dict(state.trainer["step"])
-        self._window.load_state_dict(state.trainer["window"])
+        self._step.load_state_dict(state.trainer)
+        mine = state.ranks[self.world.rank]
+        self.model.load_training_state(mine["model"])
+        self._window.load_state_dict(mine["log"])
         self.iteration, self.best, self.before = state.iteration, state.best, state.before
         self.finished = self.iteration >= self.max_iter
         self._note(f"Resumes after iteration {self.iteration} of {self.max_iter}.")
@@ -200,10 +221,13 @@ class Trainer:
             stack.enter_context(process_group(self.world, self.device))
             stopping = stack.enter_context(Stopping())
             journal = self._journal(stack)
+            if self.iteration == 0 and not self._measures_before:
+                self._note(frozen_at_random(self.model))
             if self.iteration == 0 and self._measures_before and self.val is not None:
                 result = self._measured(journal)
                 self.before = result.to_dict() if result is not None else None
             after = self._iterate(self._loader(stack), journal, stopping)
+            self.world.gather(None)  # no process returns before the first one has written its files
         return self._result(after)
 
     def _iterate(
@@ -245,6 +269,8 @@ class Trainer:
                     "resume when you like."
                 )
                 return None
+        if after is not None and self.val is not None:
+            self._note(why_so_low(after, len(self.val.images)))
         if self.world.is_first:
             write_model(self.output, FINAL, self._state_dict(), self.cfg, self.data, self.iteration)
         return after
@@ -264,11 +290,10 @@ class Trainer:
         return True
 
     def _stops(self, stopping: Stopping) -> bool:
-        """Whether somebody asked any of the processes, which must agree; asking them costs a wait."""
+        """Whether somebody asked any of the processes, which must agree on the iteration."""
         if self.world.size == 1:
             return stopping.asked
-        seldom = self.iteration % self.options.log_period
-        return not seldom and self.world.any(stopping.asked, self.device)
+        return self.iteration % _ASK_PERIOD == 0 and self.world.any(stopping.asked)
 
     def _evaluated(self, journal: Journal | None) -> Measurement | None:
         result = self._measured(journal)
@@ -276,10 +301,7 @@ class Trainer:
             return None
         value = result.figures.get(self.best_by)
         if value is None:
-            self._note(
-                f"There is no {self.best_by} to choose the best checkpoint by; there are "
-                f"{', '.join(sorted(result.figures))}."
-            )
+            self._note(no_figure(self.best_by, result))
         elif self.best is None or value > self.best.value:
             self.best = Best(value, self.iteration)
             write_model(self.output, BEST, self._state_dict(), self.cfg, self.data, self.iteration)
@@ -288,6 +310,9 @@ class Trainer:
     def _measured(self, journal: Journal | None) -> Measurement | None:
         assert self.val is not None
         with self._step.averaged():
+            # Of statistics that move (batch norm's) each process has its own, and the first one's are
+            # written.
+            self.world.copy_from_first_(self.model.buffers())
             result = measure(
                 self.model,
                 self.cfg,
@@ -306,6 +331,8 @@ class Trainer:
         return result
 
     def _save(self) -> None:
+        mine = {"model": self.model.training_state(), "log": self._window.state_dict()}
+        ranks = self.world.at_first(mine)
         if not self.world.is_first:
             return
         if not finite(self.model):
@@ -316,7 +343,8 @@ class Trainer:
         state = RunState(
             iteration=self.iteration,
             model=self.model.state_dict(),
-            trainer={"step": self._step.state_dict(), "window": self._window.state_dict()},
+            trainer=self._step.state_dict(),
+            ranks=ranks,
             best=self.best,
             before=self.before,
             identity=self.identity,
@@ -352,7 +380,12 @@ class Trainer:
                 rank=self.world.rank,
                 world_size=self.world.size,
                 num_workers=self._workers(),
-                mapper=TrainingMapper(self.cfg, self.data, cache_bytes=self.options.cache_bytes),
+                mapper=TrainingMapper(
+                    self.cfg,
+                    self.data,
+                    augmentations=self._augmentations,
+                    cache_bytes=self.options.cache_bytes,
+                ),
             )
         )
 
@@ -395,6 +428,6 @@ class Trainer:
             classes=list(classes),
         )
 
-    def _note(self, text: str) -> None:
-        if self._watcher is not None:
+    def _note(self, text: str | None) -> None:
+        if self._watcher is not None and text is not None:
             self._watcher.note(text)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from models.config import Config
@@ -17,11 +16,15 @@ from models.evaluation import (
     SemanticEvaluator,
     read_picture,
 )
+from models.evaluation.run_lengths import encode_masks
 from models.predictor import Predictor
 from models.training.distributed import World
 
 ValidationSet = CocoDataset | SemanticDataset
 Told = Callable[[int, int], None]
+
+_NOTHING_RIGHT = 1.0
+"""AP or IoU; a model that has learnt anything is above it."""
 
 _PER_CLASS = {"sem_seg": "IoU"}
 
@@ -34,10 +37,12 @@ class Measurement:
         figures: such as ``bbox/AP``, ``segm/AP50`` or ``sem_seg/mIoU``; what has no value is left out.
         per_class: per kind (bbox, segm, keypoints, sem_seg) the AP, or IoU, by the class's name; None
             where there is nothing to measure it by.
+        detections: that were measured; None of label maps.
     """
 
     figures: dict[str, float]
     per_class: dict[str, dict[str, float | None]]
+    detections: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -84,11 +89,14 @@ def measure(
     mine = []
     part = dataset.images[world.rank :: world.size]
     for done, image in enumerate(part, start=1):
-        picture = read_picture(image.path, (image.height, image.width))
-        mine.append((image.id, predictor(picture).to("cpu")))
+        found = predictor(read_picture(image.path, (image.height, image.width)))
+        if found.has("pred_masks"):
+            # Frames as large as the picture: of a whole data set they would not fit into memory.
+            found.pred_masks = encode_masks(found)
+        mine.append((image.id, found))
         if progress is not None:
             progress(done, len(part))
-    gathered = world.gather(mine)
+    gathered = world.at_first(mine)
     if not world.is_first:
         return None
     sigmas = list(cfg.TEST.KEYPOINT_OKS_SIGMAS) or None
@@ -103,32 +111,58 @@ def measure(
         for name, value in values.items()
         if value is not None
     }
-    return Measurement(figures, result.per_class)
+    return Measurement(figures, result.per_class, result.detections)
 
 
 def _semantic(
     predictor: Predictor, cfg: Config, dataset: SemanticDataset, world: World, progress: Told | None
 ) -> Measurement | None:
-    mine = []
+    evaluator = SemanticEvaluator(dataset.class_names, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE)
     part = dataset.images[world.rank :: world.size]
     for done, image in enumerate(part, start=1):
         picture = read_picture(image.path)
-        scores = predictor.outputs(picture)["sem_seg"]
-        labels = scores.argmax(dim=0).cpu().numpy().astype(np.int32)
-        mine.append((labels, image.read_labels((picture.shape[0], picture.shape[1])), image.name))
+        labels = predictor.outputs(picture)["sem_seg"].argmax(dim=0)
+        evaluator.add(labels, image.read_labels((picture.shape[0], picture.shape[1])), image.name)
         if progress is not None:
             progress(done, len(part))
-    gathered = world.gather(mine)
+    everyone = world.at_first(evaluator)
     if not world.is_first:
         return None
-    evaluator = SemanticEvaluator(dataset.class_names, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE)
-    for answers in gathered:
-        for labels, truth, name in answers:
-            evaluator.add(labels, truth, name)
+    for other in everyone[1:]:
+        evaluator.take(other)
     result = evaluator.result()
     return Measurement(
         {f"sem_seg/{name}": v for name, v in result.figures.items() if v is not None},
         {"sem_seg": {name: row["IoU"] for name, row in result.per_class.items()}},
+    )
+
+
+def no_figure(name: str, result: Measurement) -> str:
+    """What to say where the best checkpoint is to be chosen by a figure that there is not."""
+    if not result.figures:
+        return (
+            "The validation set has nothing to measure by: no object is annotated in it. COCO's "
+            "evaluation would say -1, Detectron2 nan."
+        )
+    return (
+        f"There is no {name} to choose the best checkpoint by; there are "
+        f"{', '.join(sorted(result.figures))}."
+    )
+
+
+def why_so_low(result: Measurement, pictures: int) -> str | None:
+    """Where to look if a training ends with next to nothing right; None if it does not."""
+    finals = [v for name, v in result.figures.items() if name.endswith(("/AP", "/mIoU"))]
+    if not finals or max(finals) >= _NOTHING_RIGHT:
+        return None
+    if result.detections == 0:
+        found = f"Nothing was found in the {pictures} validation pictures above the model's score threshold"
+    else:
+        found = f"Next to nothing is right in the {pictures} validation pictures"
+    return (
+        f"{found}. Did the losses fall (losses.png), and for long enough? Was the learning rate that of "
+        "the batch? Are the objects where samples.png shows them? Did the backbone start from weights? "
+        "detserve evaluate tells more."
     )
 
 

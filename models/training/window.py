@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,8 @@ from models.training.distributed import World
 class Window:
     """Sums of figures since the last line of the log.
 
-    On a GPU a figure that is fetched makes the host wait for it, so they are summed there.
+    On a GPU a figure that is fetched makes the host wait for it, and so does a number that is sent
+    there: tensors are summed where they are, numbers here.
 
     Args:
         device: of the losses.
@@ -22,23 +24,20 @@ class Window:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._sums: dict[str, Tensor] = {}
-        self._iterations = 0
+        self._sums: dict[str, Tensor | float] = {}
+        self._counts: dict[str, int] = {}
 
     def add(self, figures: Mapping[str, Tensor | float]) -> None:
-        """Take the figures of one iteration, scalars by name."""
+        """Take the figures of one iteration, scalars by name; some iterations lack some of them."""
         for name, value in figures.items():
-            tensor = torch.as_tensor(value, device=self._device).detach().double()
-            known = self._sums.get(name)
-            self._sums[name] = tensor.clone() if known is None else known + tensor
-        self._iterations += 1
+            number = value.detach().double() if isinstance(value, Tensor) else float(value)
+            self._sums[name] = self._sums.get(name, 0.0) + number
+            self._counts[name] = self._counts.get(name, 0) + 1
 
     def means(self, world: World) -> dict[str, float]:
-        """The means over the iterations and the processes, and begin anew."""
-        if not self._iterations:
-            return {}
-        mine = {name: float(total) / self._iterations for name, total in self._sums.items()}
-        self._sums, self._iterations = {}, 0
+        """The means over the iterations that had a figure, and the processes, and begin anew."""
+        mine = {name: total / self._counts[name] for name, total in self._fetched().items()}
+        self._sums, self._counts = {}, {}
         everyone = world.gather(mine)
         names = sorted(set().union(*everyone))
         return {
@@ -46,17 +45,21 @@ class Window:
             for name in names
         }
 
-    def state_dict(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, Any]:
         """What :meth:`load_state_dict` takes."""
-        return {name: float(value) for name, value in self._sums.items()} | {
-            "iterations": self._iterations
-        }
+        return {"sums": self._fetched(), "counts": dict(self._counts)}
 
-    def load_state_dict(self, state: Mapping[str, float]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where another window stopped."""
-        self._iterations = int(state["iterations"])
-        self._sums = {
-            name: torch.tensor(value, dtype=torch.float64, device=self._device)
-            for name, value in state.items()
-            if name != "iterations"
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
+
+    def _fetched(self) -> dict[str, float]:
+        """The sums as numbers, with one wait for all of them."""
+        there = {name: total for name, total in self._sums.items() if isinstance(total, Tensor)}
+        if not there:
+            return {name: float(total) for name, total in self._sums.items()}
+        numbers = torch.stack([total.to(self._device) for total in there.values()]).tolist()
+        here = dict(zip(there, numbers, strict=True))
+        return {
+            name: here[name] if name in here else float(total) for name, total in self._sums.items()
         }

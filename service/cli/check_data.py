@@ -25,7 +25,8 @@ def check_data(
     ] = None,
     val: Annotated[Path | None, typer.Option(help="COCO JSON to measure with.")] = None,
     val_images: Annotated[
-        Path | None, typer.Option(help="Its pictures; default: --images.")
+        Path | None,
+        typer.Option(help="Its pictures; default: the folder named like the JSON, else --images."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Detectron2 config that is to be trained.")
@@ -71,7 +72,10 @@ def check_data(
         to_measure = None
         if val is not None:
             to_measure = TrainingDataset.load(
-                val, val_images or images, class_names=to_train.class_names, label_map=mapping
+                val,
+                val_images or (None if val.with_suffix("").is_dir() else images),
+                class_names=to_train.class_names,
+                label_map=mapping,
             )
         sets = [to_train] if to_measure is None else [to_train, to_measure]
         with progress_bar(TEXT) as bar:

@@ -150,6 +150,7 @@ class LocalModel:
             stuff_class_names=description.stuff_class_names,
             outputs=description.outputs,
             score_threshold=description.score_threshold,
+            score_threshold_key=description.score_threshold_key,
             input_format=description.input_format,
             has_tta=description.tta is not None,
             takes_proposals=description.takes_proposals,

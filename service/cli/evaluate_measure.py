@@ -17,6 +17,9 @@ Progress = Callable[[int, int], None]
 _NOTHING_RIGHT = 1.0
 """AP: a model that was trained for these classes and gets its pictures as then is far above it."""
 
+_USUAL_THRESHOLD = 0.05
+"""Of scores, in Detectron2's configs of COCO."""
+
 _NAMES = 8
 
 
@@ -128,11 +131,19 @@ def require_instances(subject: Subject) -> None:
 
 
 def hints(detail: DetailedResult, subject: Subject, dataset: CocoDataset) -> list[str]:
-    """What to look at where a model finds nothing, or nothing right; empty where it does."""
+    """What lowers the figures without need, and what to look at where a model finds nothing, or nothing
+    right; empty where it does."""
     result = detail.result
+    cut = []
+    if subject.score_threshold > _USUAL_THRESHOLD:
+        cut.append(
+            f"AP is measured above {subject.score_threshold:g}, the model's own score threshold, which "
+            f"cuts off what scores less: it is lower than with the usual {_USUAL_THRESHOLD:g}. Lower "
+            f"{subject.score_threshold_key} in the model's config, and ask for higher scores when serving."
+        )
     best = max((figures.get("AP") or 0.0 for figures in result.figures.values()), default=0.0)
     if not dataset.annotations or best >= _NOTHING_RIGHT:
-        return []
+        return cut
     if result.detections == 0:
         first = (
             f"Nothing was found in {result.images} pictures. The model's own score threshold is "
@@ -143,7 +154,7 @@ def hints(detail: DetailedResult, subject: Subject, dataset: CocoDataset) -> lis
             f"{result.detections} detections, and next to none is right. Do the pictures and the "
             "annotations belong together (--images)?"
         )
-    found = [first]
+    found = [*cut, first]
     found.append(
         f"Class names: the model has {_listed(subject.class_names)}; the data set has "
         f"{_listed(list(dataset.categories.values()))}. They were matched by "

@@ -20,6 +20,7 @@ class Subject:
         stuff_class_names: of its semantic map.
         outputs: see :class:`service.inference.detector.ModelDescription`.
         score_threshold: the model's own: it computes nothing at or below.
+        score_threshold_key: of its config, that sets it.
         input_format: channel order that it was trained on.
         has_tta: whether there is test-time augmentation for it.
         takes_proposals: whether it needs boxes with each picture.
@@ -35,6 +36,7 @@ class Subject:
     has_tta: bool
     takes_proposals: bool
     facts: tuple[tuple[str, str], ...] = ()
+    score_threshold_key: str = "SCORE_THRESH_TEST"
 
 
 @dataclass(frozen=True)

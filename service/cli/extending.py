@@ -17,11 +17,12 @@ from models.checkpoints import read_checkpoint
 from models.checkpoints.torchvision_files import detect_torchvision
 from models.classes import ClassChanges, ClassPlan, ExtendedModel, extend_classes, save_extended
 from models.classes.config_keys import class_key, masks_are_agnostic
-from models.classes.files import CONFIG, STUFF_LABELS, check_free
+from models.classes.files import CONFIG, check_free
 from models.classes.tensors import ClassTensor, Part, class_tensors, main_part
 from models.config import Config, load_config
 from models.errors import ConfigError, ModelError
 from models.metadata import metadata_for
+from models.sidecars import KEYPOINTS, STUFF_LABELS, KeypointNames
 from service.plugins import import_plugins, split_paths
 from service.repository.labels import ClassNames
 from service.repository.model_settings import FILE_NAME, ModelSettings
@@ -113,7 +114,7 @@ def run(
             stuff_names=names.stuff.names if names.stuff is not None else (),
             stuff=stuff.changes() or None,
         )
-        written = save_extended(extended, out)
+        written = save_extended(extended, out, keypoints=_keypoints(cfg, config))
     except ModelError as error:
         err.print(f"error: {error.message}", style="red", markup=False)
         return 2
@@ -142,6 +143,14 @@ def _config(weights: Path, config: Path | None, zoo_name: str | None) -> tuple[C
                 "--config, or the model of the zoo with --zoo."
             )
     return load_config(config), config
+
+
+def _keypoints(cfg: Config, config: Path | None) -> KeypointNames | None:
+    """Those that are written down beside the config; None leaves it to what the config names."""
+    if config is None or not cfg.MODEL.KEYPOINT_ON:
+        return None
+    beside = config.parent / KEYPOINTS
+    return KeypointNames.read(beside) if beside.is_file() else None
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,10 @@ def add(
     config: Annotated[
         Path | None, typer.Option(help="Detectron2 config; not for torchvision's own detectors.")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="Class names, one a line.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Class names, one a line; default: labels.txt beside the config."),
+    ] = None,
     model_yaml: Annotated[Path | None, typer.Option(help="Defaults of the version.")] = None,
     golden: Annotated[
         Path | None,
@@ -92,6 +95,7 @@ def add(
     files = offline.NewVersion(weights, config, labels, model_yaml, golden)
     if weights is None and files.given:
         _wrong_use("--weights is missing: a version is made of it and of the other files.")
+    files = files.with_sidecars()
     if url is not None:
         _exit_unless_one(root)
         if weights is None:

@@ -3,6 +3,7 @@ told."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,13 @@ from service.cli.models_tables import (
 from service.errors import ApiError
 from service.repository.disk.changing import promote, remove_version, rollback
 from service.repository.disk.folder import ModelFolder, RepositoryFolder, VersionFolder
-from service.repository.disk.manifest import file_names
+from service.repository.disk.manifest import KEYPOINTS, LABELS, STUFF_LABELS, file_names
 from service.repository.disk.names import check_name
 from service.repository.disk.record import ModelRecord, StateDamaged
 
 REFUSED, WRONG_USE = 1, 2
 
+_SIDECARS = {"labels": LABELS, "stuff_labels": STUFF_LABELS, "keypoints": KEYPOINTS}
 _COLUMNS = ("model", "version", "current", "aliases", "size", "added", "problem")
 _NOT_TOLD = "A running server takes it up when it is told: detserve models promote --url."
 
@@ -40,12 +42,26 @@ class NewVersion:
     labels: Path | None = None
     model_yaml: Path | None = None
     golden: Path | None = None
+    stuff_labels: Path | None = None
+    keypoints: Path | None = None
 
     @property
     def given(self) -> list[Path]:
         """Those that were named."""
-        files = (self.weights, self.config, self.labels, self.model_yaml, self.golden)
-        return [file for file in files if file is not None]
+        named = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return [file for file in named if file is not None]
+
+    def with_sidecars(self) -> NewVersion:
+        """The files of names that lie beside the config go along, as they would be served with it."""
+        beside = self.config or self.weights
+        if beside is None:
+            return self
+        found = {
+            field: beside.parent / name
+            for field, name in _SIDECARS.items()
+            if getattr(self, field) is None and (beside.parent / name).is_file()
+        }
+        return dataclasses.replace(self, **found)
 
 
 def told(action: Callable[[], int]) -> int:
@@ -107,6 +123,8 @@ def add(
                     weights=files.weights,
                     config=files.config,
                     labels=files.labels,
+                    stuff_labels=files.stuff_labels,
+                    keypoints=files.keypoints,
                     model_yaml=files.model_yaml,
                     golden=files.golden,
                     progress=progress,

@@ -27,7 +27,14 @@ from service.cli.models_tables import (
 )
 from service.errors import ApiError
 from service.repository.disk.copying import copy_config, copy_pictures
-from service.repository.disk.manifest import CONFIG, GOLDEN, LABELS, MODEL_YAML
+from service.repository.disk.manifest import (
+    CONFIG,
+    GOLDEN,
+    KEYPOINTS,
+    LABELS,
+    MODEL_YAML,
+    STUFF_LABELS,
+)
 from service.repository.disk.names import check_name
 
 POLL_S = 0.25
@@ -182,6 +189,8 @@ def _sources(files: NewVersion, folder: Path) -> dict[str, Path]:
         sources[CONFIG] = folder / CONFIG
     for path, name in (
         (files.labels, LABELS),
+        (files.stuff_labels, STUFF_LABELS),
+        (files.keypoints, KEYPOINTS),
         (files.model_yaml, MODEL_YAML),
         (files.golden, GOLDEN),
     ):

@@ -14,10 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn
 from rich.table import Table
 
 from models.classes import num_classes
+from models.config.class_keys import main_classes_key
 from models.config.lazy_tags import LAZY_KEY
 from models.errors import ModelError
 from models.evaluation import EvaluationError
 from models.predictor import Predictor
+from models.sidecars import STUFF_LABELS
 from models.training import Trainer, TrainingResult
 from models.training.data.checks import check_data
 from models.training.data.contact_sheet import write_contact_sheet
@@ -29,7 +31,7 @@ from models.training.plots import plot_training
 from models.training.progress import Progress
 from models.training.pseudo_labels import PseudoLabels, pseudo_labels
 from models.training.run_state import BEST, FINAL, LAST
-from models.training.saving import write_json
+from models.training.saving import write_json, write_text
 from service.cli.check_data import show_report
 from service.cli.models_offline import NewVersion, add
 from service.cli.models_tables import TEXT, console, progress_bar
@@ -81,6 +83,20 @@ def _told() -> Iterator[list[int]]:
         console(stderr=True).print(f"error: {error}", style="red", markup=False)
     except (ModelError, EvaluationError, ApiError) as error:
         console(stderr=True).print(f"error: {error}", style="red", markup=False)
+    except torch.OutOfMemoryError:
+        code[0] = DIVERGED
+        console(stderr=True).print(
+            "error: The device's memory is not enough. Lower --batch-size (the learning rate follows), "
+            "INPUT.MIN_SIZE_TRAIN or INPUT.MAX_SIZE_TRAIN, or set SOLVER.AMP.ENABLED True. What was saved "
+            "can be resumed with the same settings alone.",
+            style="red",
+        )
+    except OSError as error:
+        console(stderr=True).print(
+            f"error: {error.filename or 'A file'} cannot be used: {error.strerror}.",
+            style="red",
+            markup=False,
+        )
     except KeyboardInterrupt:
         code[0] = STOPPED
         console(stderr=True).print("Stopped at once; the last checkpoint can be resumed.")
@@ -108,6 +124,9 @@ def _run(
     if first and not resume:
         _look_at_data(request, prepared, train, out, shown)
         request.save(out)
+        if prepared.stuff_names:
+            stuff = "".join(f"{name}\n" for name in prepared.stuff_names)
+            write_text(out / STUFF_LABELS, stuff)
     progress = Progress(
         prepared.cfg.SOLVER.MAX_ITER,
         0,
@@ -155,7 +174,10 @@ def _taught(
     folder = request.teacher
     predictor = Predictor.from_files(folder / "config.yaml", folder / FINAL, device=device)
     names = ClassNames.find(
-        None, config=folder / "config.yaml", num_classes=num_classes(predictor.model)
+        None,
+        config=folder / "config.yaml",
+        num_classes=num_classes(predictor.model),
+        key=main_classes_key(predictor.cfg),
     ).names
     with progress_bar(TEXT, BarColumn(), MofNCompleteColumn()) as bar:
         task = bar.add_task("The old model labels", total=len(train.images))
@@ -180,7 +202,7 @@ def _look_at_data(
     if request.val is not None:
         val = TrainingDataset.load(
             request.val,
-            request.val_images,
+            request.pictures_of_val(),
             class_names=train.class_names,
             label_map=prepared.label_map,
         )
@@ -217,7 +239,7 @@ def _finished(request: TrainRequest, result: TrainingResult, out: Path, shown: C
     )
     if request.repository is None:
         return DONE
-    files = NewVersion(weights=out / FINAL, config=out / "config.yaml", labels=out / "labels.txt")
+    files = NewVersion(weights=out / FINAL, config=out / "config.yaml").with_sidecars()
     return add(request.repository, request.name, None, files, plugins=request.plugins)
 
 

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+_WITH_RESUME = {"resume", "device", "threads", "workers"}
+
 
 def train(
+    context: typer.Context,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -34,7 +37,10 @@ def train(
     ] = None,
     val: Annotated[Path | None, typer.Option(help="COCO JSON that AP is measured on.")] = None,
     val_images: Annotated[
-        Path | None, typer.Option(help="Folder of its pictures; default: as for --images.")
+        Path | None,
+        typer.Option(
+            help="Folder of its pictures; default: beside the JSON, named like it, else --images."
+        ),
     ] = None,
     val_sem_seg: Annotated[
         Path | None,
@@ -150,6 +156,7 @@ def train(
     from service.cli.train_request import TrainRequest
 
     if resume is not None:
+        _refuse_others(context, resume)
         raise typer.Exit(resume_run(resume, device=device, threads=threads, workers=workers))
     request = TrainRequest(
         config=config,
@@ -185,3 +192,27 @@ def train(
         overrides=tuple(overrides or ()),
     )
     raise typer.Exit(start_run(request, device=device, threads=threads, workers=workers))
+
+
+def _refuse_others(context: typer.Context, resume: Path) -> None:
+    """What is resumed goes on as it was begun; an option that would change nothing is refused."""
+    sources = {
+        parameter: context.get_parameter_source(str(parameter.name))
+        for parameter in context.command.params
+        if parameter.name not in _WITH_RESUME
+    }
+    given = [
+        parameter.opts[0] if parameter.param_type_name == "option" else "KEY VALUE"
+        for parameter, source in sources.items()
+        if source is not None and source.name == "COMMANDLINE"
+    ]
+    if not given:
+        return
+    from service.cli.models_tables import fail
+
+    message = (
+        f"--resume goes on with a run as it was begun, so {', '.join(given)} would change nothing. Leave "
+        "that out; or, to train further from its weights, begin a run of its own: detserve train "
+        f"--weights {resume / 'model_final.pth'} --config {resume / 'config.yaml'} --out ANOTHER ..."
+    )
+    raise typer.Exit(fail(message, 2))

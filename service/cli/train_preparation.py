@@ -11,23 +11,26 @@ from typing import Any
 import torch
 
 from models import zoo
-from models.architectures import build_model
+from models.architectures import PanopticFPN, build_model
 from models.classes import extend_classes, num_classes
 from models.classes.config_keys import with_class_counts
 from models.classes.tensors import class_tensors, main_part
 from models.config import Config, load_config
+from models.config.class_keys import main_classes_key, stuff_classes_key
 from models.config.loading import with_overrides
 from models.errors import ConfigError, ModelError
 from models.evaluation import CocoDataset, SemanticDataset
-from models.metadata import metadata_for
+from models.metadata import DatasetMetadata, metadata_for
 from models.training.data.classes import read_label_map
 from models.training.data.dataset import TrainingDataset
 from models.training.options import TrainingOptions
 from models.training.saving import save_checkpoint
-from models.training.schedule import schedule_warning, with_scaled_learning_rate
+from models.training.schedule import with_scaled_learning_rate
 from models.training.validation import ValidationSet
+from service.cli.train_notes import notes_on
 from service.cli.train_request import TrainRequest
 from service.repository.labels import ClassNames
+from service.repository.sidecars import with_sidecars
 
 START = "start.pth"
 
@@ -38,6 +41,7 @@ class Prepared:
 
     Attributes:
         label_map: names of the data to names of the model.
+        stuff_names: of a panoptic model's semantic head; () where nobody knows them.
         notes: what was changed or chosen, sentences.
     """
 
@@ -47,6 +51,7 @@ class Prepared:
     weights: Path | None
     options: TrainingOptions
     label_map: dict[str, str]
+    stuff_names: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -64,9 +69,10 @@ def prepare(request: TrainRequest, out: Path) -> Prepared:
     notes: list[str] = []
     cfg, source = _config(request)
     cfg = _scheduled(cfg, request, notes)
+    notes += notes_on(cfg, request)
     weights = _weights(request, cfg, source)
     label_map = {} if request.label_map is None else read_label_map(request.label_map)
-    names = _model_names(request, cfg, source)
+    names, stuff_names = _model_names(request, cfg, source)
     if request.classes == "data":
         train = _load(request, None, label_map)
         cfg, weights = _with_classes_of(train, cfg, weights, names, out, notes)
@@ -78,7 +84,7 @@ def prepare(request: TrainRequest, out: Path) -> Prepared:
             request.val_sem_seg, request.val_images, class_names=train.class_names
         )
     if request.val is not None:
-        val = _with_names(CocoDataset.load(request.val, request.val_images), label_map)
+        val = _with_names(CocoDataset.load(request.val, request.pictures_of_val()), label_map)
     options = TrainingOptions(
         seed=request.seed,
         learning_rates=request.learning_rates(),
@@ -90,7 +96,7 @@ def prepare(request: TrainRequest, out: Path) -> Prepared:
         large_scale_jitter=request.jitter_size(),
         colour_jitter=request.colour_jitter,
     )
-    return Prepared(cfg, train, val, weights, options, label_map, tuple(notes))
+    return Prepared(cfg, train, val, weights, options, label_map, stuff_names, tuple(notes))
 
 
 def _load(
@@ -154,9 +160,6 @@ def _scheduled(cfg: Config, request: TrainRequest, notes: list[str]) -> Config:
             f"{request.iterations} iterations: the rate falls at {list(cfg.SOLVER.STEPS)}, after a "
             f"warm-up of {cfg.SOLVER.WARMUP_ITERS}."
         )
-    warning = schedule_warning(cfg)
-    if warning is not None:
-        notes.append(warning)
     return cfg
 
 
@@ -193,23 +196,34 @@ def _weights(request: TrainRequest, cfg: Config, source: Path | None) -> Path | 
     return path if path.is_absolute() or source is None else source.parent / path
 
 
-def _model_names(request: TrainRequest, cfg: Config, source: Path | None) -> tuple[str, ...] | None:
-    """The names of the model's classes; None where nobody knows them."""
+def _model_names(
+    request: TrainRequest, cfg: Config, source: Path | None
+) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """The names of the model's classes, None where nobody knows them; of a panoptic model also those of
+    its stuff."""
     metadata = metadata_for(cfg)
     with torch.device("meta"):
         model = build_model(cfg)
-    stuff = cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
-    known: tuple[str, ...] = ()
-    if metadata is not None:
-        known = metadata.stuff_classes if stuff else metadata.thing_classes
+    semantic = cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
+    if isinstance(model, PanopticFPN) and source is not None:
+        metadata = with_sidecars(
+            metadata,
+            source.parent,
+            num_stuff_classes=num_classes(model, "stuff"),
+            num_keypoints=0,  # those of the data are trained
+            stuff_key=stuff_classes_key(cfg),
+        )
+    known = metadata if metadata is not None else DatasetMetadata("")
     found = ClassNames.find(
         request.labels,
         config=source,
         num_classes=num_classes(model),
-        known=known,
-        source=metadata.source if metadata is not None else "",
+        known=known.stuff_classes if semantic else known.thing_classes,
+        source=known.source,
+        key=main_classes_key(cfg),
     )
-    return None if found.source == "placeholder" else found.names
+    stuff_names = known.stuff_classes if isinstance(model, PanopticFPN) else ()
+    return None if found.source == "placeholder" else found.names, stuff_names
 
 
 def _with_classes_of(
@@ -251,6 +265,11 @@ def _with_classes_of(
         f"The model gets the {len(wanted)} classes of the data ({_listed(wanted)}); it keeps what it "
         f"knows of {_listed(common)}."
     )
+    if gone := [name for name in names if name not in wanted]:
+        notes.append(
+            f"It loses {_listed(gone)}, which the data does not have; detserve extend --add gives a model "
+            "new classes beside its old ones."
+        )
     return extended.cfg, path
 
 

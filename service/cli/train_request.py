@@ -84,6 +84,17 @@ class TrainRequest:
             raise ModelError(
                 "--val-sem-seg goes with --val-images, the folder of its pictures, and without --val."
             )
+        if not self.measures:
+            for option, given in (
+                ("--eval-period", self.eval_period),
+                ("--best-by", self.best_by),
+                ("--patience", self.patience),
+            ):
+                if given is not None:
+                    raise ModelError(
+                        f"{option} is about evaluations, and there are none without --val val.json (or "
+                        "--val-sem-seg): pictures that are not learnt from."
+                    )
         if self.classes not in CLASS_MODES:
             raise ModelError(f"--classes is one of {', '.join(CLASS_MODES)}, not {self.classes!r}.")
         absolute = {
@@ -94,6 +105,20 @@ class TrainRequest:
         weights = str(Path(self.weights).absolute()) if self.weights else self.weights
         plugins = tuple(path.absolute() for path in self.plugins)
         return dataclasses.replace(self, **absolute, weights=weights, plugins=plugins)
+
+    @property
+    def measures(self) -> bool:
+        """Whether there is something to measure the model with."""
+        return self.val is not None or self.val_sem_seg is not None
+
+    def pictures_of_val(self) -> Path | None:
+        """The folder of the validation pictures; None lets the reader find it beside the JSON.
+
+        Those of training, unless a folder beside the JSON is named like it.
+        """
+        if self.val_images is not None or self.val is None:
+            return self.val_images
+        return None if self.val.with_suffix("").is_dir() else self.images
 
     def learning_rates(self) -> dict[str, float]:
         """``--rate`` and ``--freeze`` as factors by the beginning of parameters' names.

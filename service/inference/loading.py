@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from models import Predictor
+from models.config.class_keys import main_classes_key, stuff_classes_key
+from models.config.idle_keys import idle_key_notes
 from models.execution import Mode
 from models.facts import facts_of
 from models.metadata import metadata_for
@@ -14,6 +16,7 @@ from models.zoo import ZooModel
 from service.inference.torch_detector import MAX_DETECTIONS_LIMIT, TorchDetector
 from service.repository.labels import ClassNames
 from service.repository.model_settings import ModelSettings
+from service.repository.sidecars import with_sidecars
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +39,8 @@ def load_torch_detector(
         config: the file, or the model of the zoo whose config it is; None for weights of
             torchvision's own detectors.
         weights: the file.
-        labels: class names; None looks elsewhere, see :meth:`ClassNames.find`.
+        labels: class names; None looks elsewhere, see :meth:`ClassNames.find`. Names of stuff and of
+            keypoints lie beside the config, see :func:`with_sidecars`.
         device: see :func:`models.device.resolve_device`.
         root: a folder that the config and its bases must not leave; None trusts the paths.
         mode, resize: see :class:`models.Predictor`.
@@ -65,9 +69,18 @@ def load_torch_detector(
             predictor.plan.reason,
         )
     model = predictor.model
-    metadata = model.metadata if config is None else metadata_for(predictor.cfg)
+    for note in idle_key_notes(predictor.cfg):
+        logger.warning("%s: %s", weights.name, note)
     facts = facts_of(model, predictor.cfg)
     semantic = "instances" not in facts.outputs
+    metadata = with_sidecars(
+        model.metadata if config is None else metadata_for(predictor.cfg),
+        (config if isinstance(config, Path) else weights).parent,
+        num_stuff_classes=0 if semantic else facts.num_stuff_classes,  # labels.txt has them
+        num_keypoints=facts.num_keypoints,
+        root=root,
+        stuff_key=stuff_classes_key(predictor.cfg),
+    )
     names = ClassNames.find(
         labels,
         config=weights if config is None else config if isinstance(config, Path) else None,
@@ -76,6 +89,7 @@ def load_torch_detector(
         known=(metadata.stuff_classes if semantic else metadata.thing_classes) if metadata else (),
         source=metadata.source if metadata else "",
         root=root,
+        key=main_classes_key(predictor.cfg),
     )
     return TorchDetector(
         predictor,

@@ -140,7 +140,7 @@ async def predict(request: Request) -> Response:
 
 
 async def webhook(request: Request) -> Response:
-    """Take an event of Label Studio. None changes anything here: training is started elsewhere.
+    """Take an event of Label Studio. None changes anything here: training is `detserve train`'s.
 
     Events of annotations are answered with 201, those that the protocol does not know with 200.
     `START_TRAINING` needs what an admin needs, and is answered with 501.
@@ -151,8 +151,9 @@ async def webhook(request: Request) -> Response:
         async with admin_call(request, "start_training", model=model.name):
             raise NotOffered(
                 "training_not_offered",
-                "This server does not train. Export the annotations as COCO, train a version from "
-                "them, and take it up with POST /reload.",
+                "A server that answers does not train: training is a command of its own. Export the "
+                "annotations as COCO, run detserve train with --repository, and take the version up "
+                "with POST /reload or detserve models promote.",
             )
     if body.action in ANNOTATION_EVENTS:
         return _json({"result": None, "status": "ok"}, 201)
@@ -224,7 +225,11 @@ _ROUTES: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]], dict[st
                 *_BODY,
                 (401, "admin_token_required", "This route needs the admin token."),
                 (403, "admin_forbidden", "Admin routes are open to local requests only."),
-                (501, "training_not_offered", "This server does not train."),
+                (
+                    501,
+                    "training_not_offered",
+                    "A server that answers does not train: training is a command of its own.",
+                ),
             ),
             "openapi_extra": body_docs(
                 LabelStudioEvent,

@@ -81,8 +81,9 @@ router = APIRouter(tags=["admin"])
 async def upload_file(request: Request, name: str, version: str, file: str) -> Response:
     """Upload one file of a new version; an earlier one of that name is replaced.
 
-    The files are config.yaml, labels.txt, model.yaml, golden.json, pictures in golden/, and
-    model_final.safetensors, .pth or .pkl. No client sees them before the version is completed.
+    The files are config.yaml, labels.txt, stuff_labels.txt, keypoints.json, model.yaml, golden.json,
+    pictures in golden/, and model_final.safetensors, .pth or .pkl. No client sees them before the
+    version is completed.
     """
     facts = {"model": name, "version": version, "file": file}
     async with admin_call(

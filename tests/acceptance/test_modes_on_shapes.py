@@ -11,13 +11,12 @@ from PIL import Image
 from models import Predictor
 from models.execution import plan as plan_module
 from models.layers.mask_runs import encode_pasted_masks
-from service.settings import PRETRAINED
 
 
 def ap(mode: Any, **options: Any) -> tuple[Predictor, float, float]:
     """The model in ``mode``, its box AP and its mask AP."""
     predictor = Predictor.from_files(
-        PRETRAINED / "config.yaml", PRETRAINED / "model_final.pth", mode=mode, **options
+        DATA / "config.yaml", DATA / "model_final.pth", mode=mode, **options
     )
     answers = {}
     for entry in json.loads((DATA / "val.json").read_text())["images"]:

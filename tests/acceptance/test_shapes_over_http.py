@@ -15,12 +15,11 @@ from golden import Differences, compare_instances
 from live_server import live_server
 
 from models.structures import Boxes, Instances
-from service.settings import PRETRAINED
 
 
 def write_as_model_zoo(folder: Path) -> Path:
     """The checkpoint as the model zoo writes its files: a pickle of NumPy arrays, protocol 2."""
-    state = torch.load(PRETRAINED / "model_final.pth", weights_only=True)["model"]
+    state = torch.load(DATA / "model_final.pth", weights_only=True)["model"]
     arrays = {name: tensor.numpy() for name, tensor in state.items()}
     path = folder / "model_final.pkl"
     path.write_bytes(pickle.dumps({"model": arrays, "__author__": "test"}, protocol=2))
@@ -59,8 +58,8 @@ def compare_with_detectron2(answers: dict[int, dict[str, Any]]) -> Differences:
 
 @pytest.mark.parametrize("kind", ["pth", "pkl"])
 def test_served_checkpoint_has_detectron2s_ap_and_instances(kind: str, tmp_path: Path) -> None:
-    weights = write_as_model_zoo(tmp_path) if kind == "pkl" else PRETRAINED / "model_final.pth"
-    arguments = ("--config", PRETRAINED / "config.yaml", "--weights", weights)
+    weights = write_as_model_zoo(tmp_path) if kind == "pkl" else DATA / "model_final.pth"
+    arguments = ("--config", DATA / "config.yaml", "--weights", weights)
     with live_server(*arguments, cwd=tmp_path) as server:
         answers = predict_validation_set(server.url)
     expected = json.loads((DATA / "metrics.json").read_text())["plain"]

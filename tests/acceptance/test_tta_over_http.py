@@ -9,13 +9,11 @@ import pytest
 from coco_ap import DATA, as_coco_results, average_precision, predict_validation_set
 from live_server import live_server
 
-from service.settings import PRETRAINED
-
 
 def test_served_checkpoint_with_tta_has_detectron2s_ap(tmp_path: Path) -> None:
-    weights = PRETRAINED / "model_final.pth"
+    weights = DATA / "model_final.pth"
     with live_server(
-        "--config", PRETRAINED / "config.yaml", "--weights", weights, cwd=tmp_path
+        "--config", DATA / "config.yaml", "--weights", weights, cwd=tmp_path
     ) as server:
         answers = predict_validation_set(server.url, tta="full")
     expected = json.loads((DATA / "metrics.json").read_text())["tta"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from models.config import Config, default_config
-from models.metadata import dataset_metadata, metadata_for
+from models.metadata import dataset_metadata, keypoints_for, metadata_for
 
 
 def config(test: tuple[str, ...] = (), train: tuple[str, ...] = (), **model: Any) -> Config:
@@ -106,3 +106,32 @@ def test_a_semantic_model_needs_its_stuff_alone() -> None:
     name = "coco_2017_val_panoptic_stuffonly"
     found = metadata_for(config((name,), META_ARCHITECTURE="SemanticSegmentor"))
     assert found == dataset_metadata(name)
+
+
+def test_keypoints_are_known_whatever_the_classes_are() -> None:
+    names = ("keypoints_coco_2017_val",)
+    cfg = config(names, ("keypoints_coco_2017_train",), KEYPOINT_ON=True, ROI_HEADS__NUM_CLASSES=3)
+    assert metadata_for(cfg) is None
+    found = keypoints_for(cfg)
+    person = dataset_metadata(names[0])
+    assert found is not None
+    assert person is not None
+    assert found.names == person.keypoint_names
+    assert found.flip_map == person.keypoint_flip_map
+    assert found.skeleton == person.keypoint_skeleton
+
+
+@pytest.mark.parametrize(
+    ("test", "train", "changes"),
+    [
+        ((), (), {}),
+        (("keypoints_coco_2017_val",), (), {"KEYPOINT_ON": False}),
+        (("keypoints_coco_2017_val",), (), {"ROI_KEYPOINT_HEAD__NUM_KEYPOINTS": 4}),
+        (("keypoints_coco_2017_val",), ("my_own",), {}),
+        (("coco_2017_val",), (), {}),
+    ],
+)
+def test_keypoints_that_nobody_can_be_sure_of(
+    test: tuple[str, ...], train: tuple[str, ...], changes: dict[str, Any]
+) -> None:
+    assert keypoints_for(config(test, train, **{"KEYPOINT_ON": True, **changes})) is None

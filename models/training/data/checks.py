@@ -156,7 +156,8 @@ def _classes_of_train(figures: DataFigures) -> list[Finding]:
                 "class-unused",
                 "Classes have no object, so they will not be learned, and one that the model knew "
                 "will be forgotten.",
-                "Annotate some, or take the class out of the model.",
+                "Annotate some, let the old model label them (detserve train --teacher), or take the class "
+                "out of the model.",
                 unused,
             )
         )

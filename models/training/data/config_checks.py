@@ -51,8 +51,8 @@ def _classes(dataset: TrainingDataset, wanted: Expectations, cfg: Config) -> lis
                 "class-count",
                 f"The data has {len(names)} classes ({listed(names)}), but {wanted.classes_key} is "
                 f"{wanted.num_classes}; {harm}.",
-                f"Set {wanted.classes_key} {len(names)}, or give the model's class names, so that the "
-                "data's are matched with them.",
+                f"Set {wanted.classes_key} {len(names)} (detserve train --classes data does), or give the "
+                "model's class names, so that the data's are matched with them.",
             )
         ]
     known = metadata_for(cfg)

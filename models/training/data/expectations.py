@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.config import Config
+from models.config.class_keys import DENSE, stuff_classes_key, thing_classes_key
 from models.config.lazy_tags import LAZY_KEY, TARGET_KEY
-
-_DENSE = ("RetinaNet", "FCOS")
 
 
 @dataclass(frozen=True)
@@ -40,18 +39,14 @@ class Expectations:
 
 def expectations_of(cfg: Config) -> Expectations:
     """Read them off a config, YAML or lazy."""
+    key, stuff_key = thing_classes_key(cfg), stuff_classes_key(cfg)
     if LAZY_KEY in cfg:
-        return _of_lazy(cfg[LAZY_KEY])
+        return _of_lazy(cfg[LAZY_KEY], key, stuff_key)
     model = cfg.MODEL
     architecture: str = model.META_ARCHITECTURE
-    key = "MODEL.ROI_HEADS.NUM_CLASSES"
-    if architecture in _DENSE:
-        own = f"MODEL.{architecture.upper()}.NUM_CLASSES"
-        key = own if own in cfg else "MODEL.RETINANET.NUM_CLASSES"
     has_instances = architecture not in ("SemanticSegmentor", "ProposalNetwork")
-    has_rois = has_instances and architecture not in _DENSE
+    has_rois = has_instances and architecture not in DENSE
     has_stuff = architecture in ("SemanticSegmentor", "PanopticFPN")
-    stuff_key = "MODEL.SEM_SEG_HEAD.NUM_CLASSES"
     keypoints_key = "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS"
     return Expectations(
         num_classes=cfg[key] if has_instances else None,
@@ -65,17 +60,17 @@ def expectations_of(cfg: Config) -> Expectations:
     )
 
 
-def _of_lazy(tree: Mapping[str, Any]) -> Expectations:
+def _of_lazy(tree: Mapping[str, Any], key: str, stuff_key: str) -> Expectations:
     """Of the call tree of a lazy config: its keywords are those of the modules."""
     heads, semantic = _below(tree, "roi_heads"), _below(tree, "sem_seg_head")
-    dense = str(tree.get(TARGET_KEY, "")).rsplit(".", 1)[-1] in _DENSE
-    holder, key = (tree, "model.num_classes") if dense else (heads, "model.roi_heads.num_classes")
+    dense = str(tree.get(TARGET_KEY, "")).rsplit(".", 1)[-1] in DENSE
+    holder = tree if dense else heads
     keypoints = _below(heads, "keypoint_head")
     return Expectations(
         num_classes=_whole(holder.get("num_classes")),
         classes_key=key,
         num_stuff=_whole(semantic.get("num_classes")),
-        stuff_key="model.sem_seg_head.num_classes",
+        stuff_key=stuff_key,
         masks=bool(_below(heads, "mask_head")),
         num_keypoints=_whole(keypoints.get("num_keypoints")) or 0,
         keypoints_key="model.roi_heads.keypoint_head.num_keypoints",

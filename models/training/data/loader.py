@@ -64,7 +64,7 @@ class TrainingLoader(Iterator[list[dict[str, Any]]]):
             num_workers=num_workers,
             collate_fn=_unchanged,
             pin_memory=pin_memory,
-            worker_init_fn=_leave_interrupts_alone if num_workers else None,
+            worker_init_fn=_leave_signals_alone if num_workers else None,
             multiprocessing_context=start_method if num_workers else None,
             # Otherwise its seed for workers would be drawn from the global generator.
             generator=torch.Generator(),
@@ -197,6 +197,8 @@ def _unchanged(sample: Any) -> Any:
     return sample
 
 
-def _leave_interrupts_alone(_: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the one that trains decides what then happens."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_alone(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal, and torchrun, Slurm and systemd send SIGTERM to all of a
+    training: the one that trains decides what then happens, and ends these when it ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -18,9 +18,11 @@ from service.repository.disk.folder import ModelFolder, VersionFolder
 from service.repository.disk.manifest import (
     CONFIG,
     GOLDEN,
+    KEYPOINTS,
     LABELS,
     MANIFEST,
     MODEL_YAML,
+    STUFF_LABELS,
     WEIGHTS_SUFFIXES,
     Manifest,
     Progress,
@@ -41,6 +43,8 @@ def add_version(
     weights: Path,
     config: Path | None = None,
     labels: Path | None = None,
+    stuff_labels: Path | None = None,
+    keypoints: Path | None = None,
     model_yaml: Path | None = None,
     golden: Path | None = None,
     progress: Progress | None = None,
@@ -52,7 +56,7 @@ def add_version(
         weights: the checkpoint; it is called ``model_final`` there.
         config: None for the zoo's (in ``model_yaml``) and torchvision's own. What it builds on with
             ``_BASE_`` is written into it.
-        labels, model_yaml: optional files.
+        labels, stuff_labels, keypoints, model_yaml: optional files.
         golden: a ``golden.json``, whose pictures are in ``golden/`` beside it.
         progress: is told of the bytes that are copied, and of those that are hashed.
 
@@ -75,7 +79,13 @@ def add_version(
         copy_file(weights, staged / f"model_final{suffix}", progress)
         if config is not None:
             copy_config(config, staged / CONFIG, progress)
-        for source, name in ((labels, LABELS), (model_yaml, MODEL_YAML), (golden, GOLDEN)):
+        for source, name in (
+            (labels, LABELS),
+            (stuff_labels, STUFF_LABELS),
+            (keypoints, KEYPOINTS),
+            (model_yaml, MODEL_YAML),
+            (golden, GOLDEN),
+        ):
             if source is not None:
                 copy_file(source, staged / name, progress)
         if golden is not None:

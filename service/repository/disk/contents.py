@@ -10,12 +10,14 @@ from models.checkpoints import read_checkpoint
 from models.checkpoints.inspection import inspect_config
 from models.checkpoints.loading import check_fit
 from models.checkpoints.torchvision_files import detect_torchvision
-from models.config import load_config
+from models.config import Config, load_config
+from models.config.class_keys import main_classes_key, stuff_classes_key
 from models.errors import ConfigError
 from models.evaluation.golden_answers import GoldenAnswers
 from service.repository.disk.folder import VersionFolder
 from service.repository.labels import ClassNames
 from service.repository.model_settings import ModelSettings
+from service.repository.sidecars import with_sidecars
 
 
 def check_contents(version: VersionFolder) -> None:
@@ -52,13 +54,27 @@ def check_contents(version: VersionFolder) -> None:
     check_fit(model, checkpoint, weights.name)
     if version.golden is not None:
         GoldenAnswers.load(version.path)
-    if version.labels is not None or settings.class_names is not None:
-        # Without classes of instances there is nothing to name, as in a semantic model.
-        num_classes = inspect_config(cfg).num_classes
-        if num_classes is not None:
-            ClassNames.find(
-                version.labels,
-                config=version.config,
-                num_classes=num_classes,
-                settings=settings.class_names,
-            )
+    _check_names(version, settings, cfg)
+
+
+def _check_names(version: VersionFolder, settings: ModelSettings, cfg: Config) -> None:
+    facts = inspect_config(cfg)
+    semantic = facts.num_classes is None
+    # A proposal network has no classes, and then there is nothing to name.
+    num_classes = facts.num_stuff_classes if semantic else facts.num_classes
+    if num_classes is not None and (version.labels is not None or settings.class_names is not None):
+        ClassNames.find(
+            version.labels,
+            config=version.config,
+            num_classes=num_classes,
+            settings=settings.class_names,
+            key=main_classes_key(cfg),
+        )
+    with_sidecars(
+        None,
+        version.path,
+        num_stuff_classes=0 if semantic else facts.num_stuff_classes or 0,
+        num_keypoints=facts.num_keypoints or 0,
+        root=version.root,
+        stuff_key=stuff_classes_key(cfg),
+    )

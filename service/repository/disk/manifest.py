@@ -18,6 +18,7 @@ from service.repository.disk.regular_files import VersionProblem, open_regular
 
 MANIFEST = "manifest.json"
 CONFIG, LABELS, MODEL_YAML, GOLDEN = "config.yaml", "labels.txt", "model.yaml", "golden.json"
+STUFF_LABELS, KEYPOINTS = "stuff_labels.txt", "keypoints.json"
 WEIGHTS_SUFFIXES = frozenset({".pth", ".pkl", ".pt", ".safetensors"})
 FORMAT = 1
 
@@ -221,7 +222,7 @@ def weights_names(folder: Path) -> list[str]:
 
 def _used_names(folder: Path) -> list[str]:
     """What the server would read of ``folder``, listed or not."""
-    known = (CONFIG, LABELS, MODEL_YAML, GOLDEN)
+    known = (CONFIG, LABELS, STUFF_LABELS, KEYPOINTS, MODEL_YAML, GOLDEN)
     return weights_names(folder) + [name for name in known if os.path.lexists(folder / name)]
 
 

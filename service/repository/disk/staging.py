@@ -34,12 +34,12 @@ PREFIX = ".upload-"
 STALE_AFTER_S = 3600.0
 MAX_FILES = 1000
 ALLOWED = (
-    "config.yaml, labels.txt, model.yaml, golden.json, golden/<name>.jpg or .png, and "
-    "model_final.safetensors, .pth or .pkl"
+    "config.yaml, labels.txt, stuff_labels.txt, keypoints.json, model.yaml, golden.json, "
+    "golden/<name>.jpg or .png, and model_final.safetensors, .pth or .pkl"
 )
 
 _NAME = re.compile(
-    r"config\.yaml|labels\.txt|model\.yaml|golden\.json"
+    r"config\.yaml|(stuff_)?labels\.txt|keypoints\.json|model\.yaml|golden\.json"
     r"|golden/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(jpg|png)"
     r"|model_final\.(safetensors|pth|pkl)"
 )

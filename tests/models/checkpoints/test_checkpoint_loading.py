@@ -138,7 +138,10 @@ def test_the_error_lists_tensors_as_data(save: Save, tensors: Tensors) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["pixel_mean", "pixel_std", "proposal_generator.anchor_generator.cell_anchors.0"],
+    [
+        *("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.cell_anchors.0"),
+        "roi_heads.box_predictor.0.fed_loss_cls_weights",
+    ],
 )
 def test_tensors_that_do_not_matter_may_be_extra(save: Save, tensors: Tensors, name: str) -> None:
     assert load_checkpoint(Model(), save({**tensors, name: torch.zeros(3)})).ignored == (name,)

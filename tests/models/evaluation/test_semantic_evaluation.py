@@ -52,6 +52,14 @@ def test_a_class_that_is_only_said_costs_the_others_alone() -> None:
     assert result.per_class["road"]["IoU"] is None
 
 
+def test_evaluators_add_up() -> None:
+    first, second = SemanticEvaluator(NAMES), SemanticEvaluator(NAMES)
+    first.add(FOUND, TRUTH)
+    second.add(FOUND[:1], TRUTH[:1])
+    first.take(second)
+    assert first.result() == evaluated((FOUND, TRUTH), (FOUND[:1], TRUTH[:1]))
+
+
 def test_pictures_add_up() -> None:
     halves = evaluated((FOUND[:1], TRUTH[:1]), (FOUND[1:], TRUTH[1:]))
     whole = evaluated((FOUND, TRUTH))

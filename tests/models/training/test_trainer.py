@@ -234,7 +234,8 @@ def test_patience_ends_a_training_that_gets_no_better(tmp_path: Path) -> None:
     options = TrainingOptions(eval_period=1, patience=2, log_period=2)
     result = run(tmp_path, "run", changes, options=options, val=True, watcher=watcher)
     assert (result.iteration, result.finished) == (3, True)
-    assert "Ends early" in watcher.notes[-1]
+    assert "Ends early" in watcher.notes[-2]
+    assert "Next to nothing is right" in watcher.notes[-1]
     assert (tmp_path / "run" / "model_final.pth").is_file()
 
 
@@ -284,3 +285,33 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
             {"MODEL.ROI_BOX_HEAD.FC_DIM": 24},
             weights=tmp_path / "first" / "model_final.pth",
         )
+
+
+def test_augmentations_of_the_options_change_the_pictures(tmp_path: Path) -> None:
+    losses = {}
+    for name, options in (
+        ("plain", TrainingOptions()),
+        ("coloured", TrainingOptions(colour_jitter=0.5)),
+        ("jittered", TrainingOptions(large_scale_jitter=(64, 64))),
+    ):
+        run(tmp_path, name, {"SOLVER.MAX_ITER": 1}, options=options)
+        (line,) = read_journal(tmp_path / name / "metrics.jsonl")
+        losses[name] = line["total_loss"]
+    assert len(set(losses.values())) == 3
+
+
+def test_augmentations_of_ones_own_come_before_those_of_the_config(tmp_path: Path) -> None:
+    seen = []
+
+    def keep(sample: Any) -> Any:
+        seen.append(sample)
+        return sample
+
+    Trainer(
+        tiny_training_config({"SOLVER.MAX_ITER": 1}),
+        tiny_train_set(tmp_path),
+        output=tmp_path / "run",
+        device="cpu",
+        augmentations=keep,
+    ).train()
+    assert seen

@@ -53,6 +53,13 @@ def test_a_window_is_the_mean_of_its_iterations() -> None:
     assert window.means(World()) == {}
 
 
+def test_what_some_iterations_lack_is_the_mean_of_the_others() -> None:
+    window = Window(torch.device("cpu"))
+    window.add({"loss": torch.tensor(1.0), "accuracy": torch.tensor(0.5), "samples": 4})
+    window.add({"loss": torch.tensor(3.0)})
+    assert window.means(World()) == {"loss": 2.0, "accuracy": 0.5, "samples": 4.0}
+
+
 def test_a_window_goes_on_where_another_stopped() -> None:
     first, second = Window(torch.device("cpu")), Window(torch.device("cpu"))
     first.add({"loss": torch.tensor(1.0)})
@@ -64,7 +71,7 @@ def test_a_window_goes_on_where_another_stopped() -> None:
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "last.pth"
     save_checkpoint(path, {"a": 1})
-    (tmp_path / ".last.pth.writing").mkdir()
+    (tmp_path / f".last.pth.{os.getpid()}.writing").mkdir()
     with pytest.raises(CheckpointError, match="The one before is whole"):
         save_checkpoint(path, {"a": 2})
     assert torch.load(path, weights_only=True) == {"a": 1}

@@ -40,8 +40,8 @@ def with_threshold(folder: Path, threshold: float) -> Path:
     return folder
 
 
-def test_the_embedded_model_has_detectron2s_ap(tmp_path: Path) -> None:
-    result = run(tmp_path, "--data", VAL)
+def test_a_model_of_detectron2s_has_detectron2s_ap(tmp_path: Path) -> None:
+    result = run(tmp_path, "--model", DATA, "--data", VAL)
     assert result.exit_code == 0, result.output
     expected = json.loads((DATA / "metrics.json").read_text())["plain"]
     content = json.loads((tmp_path / "metrics.json").read_bytes())

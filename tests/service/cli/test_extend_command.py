@@ -11,10 +11,15 @@ from tiny_models import tiny_config, tiny_model
 from typer.testing import CliRunner, Result
 
 from models import Predictor, load_config, num_classes
-from models.classes.files import LABELS, STUFF_LABELS
+from models.metadata import dataset_metadata
+from models.sidecars import LABELS, STUFF_LABELS
+from service.cli.evaluate_local import LocalModel, find_model
 from service.cli.extend import extend
+from service.cli.models_offline import NewVersion, add
 from service.inference.loading import load_torch_detector
+from service.repository.disk.folder import RepositoryFolder
 from service.repository.labels import SIDECAR
+from service.repository.shelf import FolderShelf
 
 SHAPES = Path(__file__).parents[3] / "models" / "pretrained" / "shapes"
 WEIGHTS = SHAPES / "model_final.pth"
@@ -136,6 +141,74 @@ def test_the_stuff_of_a_panoptic_model(panoptic: Path, tmp_path: Path) -> None:
     assert lines(out / STUFF_LABELS) == ["things", "snow", "street", "sand", "sky"]
     model = Predictor.from_files(out / "config.yaml", out / "model_final.pth", device="cpu").model
     assert (num_classes(model), num_classes(model, "stuff")) == (3, 5)
+
+
+def test_the_names_of_the_stuff_are_served_and_measured(panoptic: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("--add-stuff", "snow", "--out", out, weights=panoptic).exit_code == 0
+    detector = load_torch_detector(
+        config=out / "config.yaml", weights=out / "model_final.pth", labels=None, device="cpu"
+    )
+    names = ("things", "sky", "sea", "sand", "road", "snow")
+    assert detector.description.stuff_class_names == names
+    subject = LocalModel.load(find_model(str(out), None), device="cpu", mode="exact").subject
+    assert subject.stuff_class_names == names
+
+
+def test_the_names_of_the_stuff_go_along_into_a_repository(panoptic: Path, tmp_path: Path) -> None:
+    model = RepositoryFolder(tmp_path).create_model("maps")
+    files = NewVersion(weights=panoptic, config=panoptic.with_name("config.yaml")).with_sidecars()
+    assert files.stuff_labels is not None
+    assert add(tmp_path, "maps", "1", files) == 0
+    shelf = FolderShelf(model)
+    found = shelf.candidate("1").source
+    detector = load_torch_detector(
+        config=found.config,
+        weights=found.weights,
+        labels=found.labels,
+        root=found.root,
+        device="cpu",
+    )
+    assert detector.description.stuff_class_names == ("things", "sky", "sea", "sand", "road")
+    (model.path / "1" / STUFF_LABELS).write_text("things\nsky\n")
+    problem = model.version("1").problem
+    assert problem is not None
+    assert problem.code == "file_changed"
+
+
+def test_an_extended_keypoint_model_keeps_the_names_of_its_keypoints(tmp_path: Path) -> None:
+    person = dataset_metadata("keypoints_coco_2017_val")
+    assert person is not None
+    overrides: dict[str, object] = {
+        "KEYPOINT_ON": True,
+        "ROI_HEADS__NUM_CLASSES": 1,
+        "ROI_KEYPOINT_HEAD__NUM_KEYPOINTS": 17,
+    }
+    cfg = tiny_config(**overrides).override("DATASETS.TEST", ("keypoints_coco_2017_val",))
+    torch.save({"model": tiny_model(**overrides).state_dict()}, tmp_path / "model_final.pth")
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    folders = [tmp_path, tmp_path / "a", tmp_path / "b"]
+    for old, new, name in zip(folders, folders[1:], ("dog", "cat"), strict=False):
+        result = run("--add", name, "--out", new, weights=old / "model_final.pth")
+        assert result.exit_code == 0, result.output
+        detector = load_torch_detector(
+            config=new / "config.yaml", weights=new / "model_final.pth", labels=None, device="cpu"
+        )
+        description = detector.description
+        assert description.class_names[0] == "person"
+        assert description.class_names[-1] == name
+        assert description.keypoint_names == person.keypoint_names
+        assert len(description.keypoint_skeleton) == len(person.keypoint_skeleton)
+        assert flip_of(new) == flip_of(tmp_path)
+
+
+def flip_of(folder: Path) -> tuple[int, ...]:
+    """Which keypoint is where in the mirror, as test-time augmentation takes it."""
+    detector = load_torch_detector(
+        config=folder / "config.yaml", weights=folder / "model_final.pth", labels=None, device="cpu"
+    )
+    assert detector._keypoint_flip is not None
+    return tuple(detector._keypoint_flip)
 
 
 def test_stuff_without_names_is_numbered(panoptic: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def run(*arguments: str | Path, root: Path | None = None) -> tuple[int, str]:
 def test_a_version_is_added_promoted_rolled_back_and_removed(tmp_path: Path) -> None:
     code, output = run("add", "shapes", *FILES, root=tmp_path)
     assert code == 0, output
-    assert "shapes 1 is complete: 2 files" in output
+    assert "shapes 1 is complete: 3 files" in output
     model = repository(tmp_path, "2")
     for word, current in (("1", "1"), ("latest", "2")):
         code, output = run("promote", "shapes", word, root=tmp_path)
@@ -45,6 +45,22 @@ def test_a_version_is_added_promoted_rolled_back_and_removed(tmp_path: Path) -> 
     assert (model.record().current, model.record().previous) == ("1", None)
     assert run("remove", "shapes", "2", root=tmp_path)[0] == 0
     assert [version.label for version in model.versions()] == ["1"]
+
+
+def test_names_beside_the_config_go_along(tmp_path: Path) -> None:
+    root, folder = tmp_path / "root", tmp_path / "run"
+    root.mkdir()
+    folder.mkdir()
+    for path in (CONFIG, WEIGHTS):
+        shutil.copy(path, folder)
+    (folder / "labels.txt").write_text("a\nb\nc\nd\n")
+    files = ("--config", folder / "config.yaml", "--weights", folder / "model_final.pth")
+    assert run("add", "shapes", *files, root=root)[0] == 0
+    assert (root / "shapes" / "1" / "labels.txt").read_text() == "a\nb\nc\nd\n"
+    named = tmp_path / "names.txt"
+    named.write_text("e\nf\ng\nh\n")
+    assert run("add", "shapes", *files, "--labels", named, root=root)[0] == 0
+    assert (root / "shapes" / "2" / "labels.txt").read_text() == "e\nf\ng\nh\n"
 
 
 def test_a_folder_that_was_copied_by_hand_is_sealed(tmp_path: Path) -> None:

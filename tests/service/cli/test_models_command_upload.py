@@ -46,6 +46,19 @@ def test_files_are_uploaded_with_their_hashes_and_completed(
     assert "shapes 7 is complete: 3 files, 0123456789ab." in output
 
 
+def test_names_beside_the_config_are_uploaded_too(server: FakeServer, tmp_path: Path) -> None:
+    files = write(tmp_path, weights=b"w", config=b"VERSION: 2\n")
+    names = ("labels.txt", "stuff_labels.txt", "keypoints.json")
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+    allow_upload(server, "7", "model_final.pth", "config.yaml", *names)
+    options = [part for kind, path in files.items() for part in (f"--{kind}", path)]
+    code, output = run(server, "add", "shapes", "7", *options)
+    assert code == 0, output
+    sent = {request.call.rpartition("/")[2]: request.body for request in server.requests[:-1]}
+    assert {name: sent[name] for name in names} == {name: name.encode() for name in names}
+
+
 @pytest.mark.parametrize(
     ("known", "label"),
     [

@@ -4,55 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from PIL import Image
 from shapes_data import make_shapes
-from tiny_training import CLASSES, tiny_shapes, tiny_training_config
-from typer.testing import CliRunner, Result
+from tiny_training import CLASSES
+from training_workshop import Workshop, refused, told
+from typer.testing import CliRunner
 
 from models import Predictor, load_config
 from service.cli.main import app
 
 
-class Workshop:
-    """A folder with a config, data to learn from and data to judge by."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.config = folder / "base.yaml"
-        self.write_config()
-        tiny_shapes(folder)
-        tiny_shapes(folder, 2, seed=2, name="val")
-
-    def write_config(self, **changes: Any) -> None:
-        keys = {key.replace("__", "."): value for key, value in changes.items()}
-        self.config.write_text(tiny_training_config(keys).dump())
-
-    def train(self, *more: str, out: str = "run", data: str = "train.json") -> Result:
-        arguments = ["train", "--config", str(self.config), "--train", str(self.folder / data)]
-        arguments += ["--out", str(self.folder / out), "--device", "cpu", *more]
-        return CliRunner().invoke(app, arguments)
-
-    @property
-    def run(self) -> Path:
-        return self.folder / "run"
-
-
 @pytest.fixture
 def workshop(tmp_path: Path) -> Workshop:
     return Workshop(tmp_path)
-
-
-def told(result: Result) -> str:
-    """All that was printed, in one line."""
-    return " ".join((result.output + result.stderr).split())
-
-
-def refused(result: Result) -> str:
-    assert result.exit_code == 2, told(result)
-    assert "Traceback" not in told(result)
-    return told(result)
 
 
 def test_a_training_leaves_a_model_a_report_and_pictures(workshop: Workshop) -> None:
@@ -252,3 +218,21 @@ def test_the_model_becomes_a_version_of_a_repository(workshop: Workshop) -> None
     assert result.exit_code == 0, told(result)
     listed = CliRunner().invoke(app, ["models", "list", "--root", str(root)])
     assert "shapes" in told(listed)
+
+
+def test_the_names_of_a_panoptic_models_stuff_go_on(workshop: Workshop) -> None:
+    workshop.write_config(
+        MODEL__META_ARCHITECTURE="PanopticFPN", MODEL__SEM_SEG_HEAD__NUM_CLASSES=3
+    )
+    (workshop.folder / "stuff_labels.txt").write_text("things\nsky\nsea\n")
+    maps = workshop.folder / "maps"
+    maps.mkdir()
+    for picture in sorted((workshop.folder / "train").glob("*.jpg")):
+        with Image.open(picture) as opened:
+            Image.new("L", opened.size, 1).save(maps / f"{picture.stem}.png")
+    result = workshop.train("--sem-seg", str(maps), "SOLVER.MAX_ITER", "1")
+    assert result.exit_code == 0, told(result)
+    assert (workshop.run / "stuff_labels.txt").read_text().split() == ["things", "sky", "sea"]
+    (workshop.folder / "stuff_labels.txt").write_text("things\nsky\n")
+    sentence = refused(workshop.train("--sem-seg", str(maps), out="other"))
+    assert "2 names, but the model has 3 classes (MODEL.SEM_SEG_HEAD.NUM_CLASSES)" in sentence

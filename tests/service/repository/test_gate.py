@@ -38,13 +38,22 @@ class Finder(FakeDetector):
     """Finds what is there in the pictures of these heights, and nothing in the others.
 
     Attributes:
+        knows: the heights.
+        finds: class ids; the others it misses.
         measured: heights of the pictures of the set that it was asked about.
         preparing: is told the height of every picture, on the thread that prepares it.
     """
 
-    def __init__(self, number: int = 1, *, knows: tuple[int, ...] = (40, 50), **how: Any) -> None:
+    def __init__(
+        self,
+        number: int = 1,
+        *,
+        knows: tuple[int, ...] = (40, 50),
+        finds: tuple[int, ...] = (0, 1),
+        **how: Any,
+    ) -> None:
         super().__init__(number, **({"class_names": CLASSES, "task": "object_detection"} | how))
-        self.knows = knows
+        self.knows, self.finds = knows, finds
         self.measured: list[int] = []
         self.preparing: Callable[[int], None] = lambda height: None
         self.predicts = self._look
@@ -57,6 +66,7 @@ class Finder(FakeDetector):
         if image.height in TRUTH:
             self.measured.append(image.height)
         truth = TRUTH.get(image.height, []) if image.height in self.knows else []
+        truth = [(box, c) for box, c in truth if c in self.finds]
         found = Instances((image.height, image.width))
         found.pred_boxes = Boxes(torch.tensor([box for box, _ in truth]).reshape(-1, 4).float())
         found.scores = torch.full((len(truth),), 0.9)
@@ -312,6 +322,22 @@ def test_a_set_of_other_classes_is_impossible_and_both_lists_are_told(bench: Ben
     assert "on the new version: set.json has the categories dog, cat" in message
     assert "the model has the classes car, bus" in message
     assert caught.value.details["classes"] == ["car", "bus"]
+
+
+def test_a_version_that_was_taught_more_is_compared_by_what_both_know(bench: Bench) -> None:
+    """The cat was there already, the dog is new: only the cat can be forgotten."""
+    current = Finder(class_names=("cat",), finds=(0,))
+    table = bench.run(Finder(2), current, max_drop=0)
+    assert (table["passed"], table["ap"]) == (True, 100.0)
+    assert table["current"]["per_class"]["bbox"] == {"dog": 0.0, "cat": 100.0}
+
+
+def test_what_a_new_class_brings_does_not_make_up_for_a_forgotten_one(bench: Bench) -> None:
+    current = Finder(class_names=("cat",), finds=(0,))
+    table = bench.run(Finder(2, finds=(1,)), current, max_drop=5)
+    assert table["ap"] == table["current_ap"] == 50.0
+    (failure,) = table["failures"]
+    assert failure.startswith("bbox AP of the classes that the current version knows drops by 100.00")
 
 
 def test_it_is_told_if_it_is_the_current_version_that_does_not_fit(bench: Bench) -> None:

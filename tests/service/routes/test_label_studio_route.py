@@ -326,6 +326,8 @@ async def test_start_training_is_for_admins_and_not_offered(
     assert code_of(response) == (401, "admin_token_wrong")
     response = await post(served, "/webhook", body, auth=("any", "admin"))
     assert code_of(response) == (501, "training_not_offered")
+    assert "detserve train" in response.text
+    assert "/reload" in response.text
     assert "action=start_training" in caplog.text
 
 

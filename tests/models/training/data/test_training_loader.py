@@ -143,12 +143,13 @@ def test_closing_ends_the_workers_at_once_and_twice_is_no_error(data: TrainingDa
     assert multiprocessing.active_children() == []
 
 
-def test_ctrl_c_is_for_the_process_that_trains(data: TrainingDataset) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_for_the_process_that_trains(data: TrainingDataset, number: int) -> None:
     with build_loader(painted_config(), data, seed=0, batch_size=2, num_workers=1) as loader:
         next(loader)
         (worker,) = multiprocessing.active_children()
         assert worker.pid is not None
-        os.kill(worker.pid, signal.SIGINT)
+        os.kill(worker.pid, number)
         # More than it could have read ahead by then.
         assert len(list(islice(loader, 8))) == 8
         assert worker.is_alive()

@@ -40,6 +40,31 @@ def test_names_of_torchvisions_models_are_counted_too(tmp_path: Path) -> None:
     check_contents(version(tmp_path))
 
 
+def test_names_of_a_semantic_model_are_counted_too(tmp_path: Path) -> None:
+    write_small_model("semantic", tmp_path)
+    (tmp_path / "labels.txt").write_text("sky\nroad\n")
+    with pytest.raises(ModelError, match=r"2 names.*MODEL\.SEM_SEG_HEAD\.NUM_CLASSES"):
+        check_contents(version(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content"),
+    [
+        ("retinanet", "labels.txt", "car\n"),
+        ("panoptic", "stuff_labels.txt", "things\nsky\n"),
+        ("keypoints", "keypoints.json", '{"names": ["nose", "tail"]}'),
+    ],
+)
+def test_names_of_another_number_are_refused_with_their_key(
+    tmp_path: Path, name: str, file: str, content: str
+) -> None:
+    write_small_model(name, tmp_path)
+    (tmp_path / file).write_text(content)
+    key = {"labels.txt": "RETINANET", "stuff_labels.txt": "SEM_SEG_HEAD"}.get(file, "KEYPOINT_HEAD")
+    with pytest.raises(ModelError, match=key):
+        check_contents(version(tmp_path))
+
+
 def test_a_config_builds_on_nothing_outside_the_root(tmp_path: Path) -> None:
     folder = tmp_path / "1"
     folder.mkdir()

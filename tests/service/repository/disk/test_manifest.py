@@ -90,7 +90,17 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["other.pth", "b.safetensors", "c.PKL", "labels.txt", "model.yaml", "golden.json"]
+    "name",
+    [
+        "other.pth",
+        "b.safetensors",
+        "c.PKL",
+        "labels.txt",
+        "stuff_labels.txt",
+        "keypoints.json",
+        "model.yaml",
+        "golden.json",
+    ],
 )
 def test_a_file_that_would_be_used_and_is_not_listed_is_refused(tmp_path: Path, name: str) -> None:
     folder = write_version(tmp_path, "1")
