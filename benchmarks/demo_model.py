@@ -52,7 +52,9 @@ def main() -> int:
         )
     before, after = _measured(EMBEDDED, work, "old"), _measured(run, work, "new")
     for kind in KINDS:
-        print(f"{kind} AP: {before[kind]:.1f} of the embedded model, {after[kind]:.1f} of the new one")
+        print(
+            f"{kind} AP: {before[kind]:.1f} of the embedded model, {after[kind]:.1f} of the new one"
+        )
     if not all(after[kind] > before[kind] for kind in KINDS):
         print("The new model is not better; the embedded one stays.")
         return 1

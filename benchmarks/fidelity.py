@@ -69,8 +69,8 @@ An expected box is written with four decimals and a score with six, so that diff
 rounding alone. Modulated deformable convolution has no golden answer, since Detectron2 runs it on a GPU only:
 `tests/models/layers/test_deform_conv.py` holds it against its definition.
 
-A checkpoint that Detectron2 trained, over HTTP on its 60 validation images, has Detectron2's COCO AP within 0.1
-and its instances: `tests/acceptance/test_shapes_over_http.py`.
+A checkpoint that Detectron2 trained, over HTTP on its 60 validation images, has Detectron2's COCO AP within
+0.1 and its instances: `tests/acceptance/test_shapes_over_http.py`.
 """
 
 

@@ -1,6 +1,7 @@
 """Checks a device and times it, in one call that needs no web packages and ten minutes.
 
     python benchmarks/gpu.py --device cuda --out benchmarks/results
+    python benchmarks/gpu.py --device cuda --sections training
 
 It needs PyTorch, torchvision, NumPy, Pillow, PyYAML, safetensors, rich, httpx and pycocotools; with
 simplejpeg and orjson it decodes and writes as the service does. First the answers: Detectron2's golden
@@ -8,7 +9,11 @@ ones (``docs/fidelity.md``), suppression, resize and recorded graphs against the
 ways, the fast mode's AP. Then the times: models alone in all ways to run them, their stages, and from
 the bytes of JPEGs to those of JSON. A section that fails is written down and does not stop the
 others; it makes the call exit with 1. On a CPU (``--device cpu``, with few, small pictures) all that
-needs no GPU runs too.
+needs no GPU runs too; ``--quick`` does next to nothing.
+
+``--sections training`` is a call of its own, of ten minutes too, and needs tensorboard besides:
+Detectron2's golden training steps, seconds and memory of an iteration, half precision, a resumed
+training, memory over many sizes, and where the host waits for the GPU.
 """
 
 from __future__ import annotations
@@ -37,11 +42,19 @@ sys.path[:0] = [
     str(REPOSITORY / "benchmarks" / "servers"),
 ]
 
-from gpu_sections import checks, end_to_end, shapes_ap, speed  # noqa: E402  # see the path above
+from gpu_sections import (  # noqa: E402  # see the path above
+    checks,
+    end_to_end,
+    shapes_ap,
+    speed,
+    training_checks,
+    training_cost,
+)
 from gpu_sections.setting import TIMED, Setting  # noqa: E402  # likewise
 from reporting import machine  # noqa: E402  # likewise
 
 from models.device import resolve_device, use_exact_float32  # noqa: E402  # likewise
+from models.errors import ModelError  # noqa: E402  # likewise
 
 CASES = (
     "COCO-Detection__faster_rcnn_R_50_FPN_3x",
@@ -70,7 +83,16 @@ SECTIONS: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "stages": speed.stages,
     "warm_up": end_to_end.warm_up,
 }
-ONLY_ON_A_GPU = ("graphs", "synchronisations", "warm_up")
+TRAINING: dict[str, Callable[[Setting], dict[str, Any]]] = {
+    "training_golden": training_checks.golden,
+    "training_speed": training_cost.speed,
+    "training_half_precision": training_checks.half_precision,
+    "training_resume": training_checks.resume,
+    "training_memory": training_cost.memory,
+    "training_synchronisations": training_cost.synchronisations,
+}
+ALL = {**SECTIONS, **TRAINING}
+ONLY_ON_A_GPU = ("graphs", "synchronisations", "warm_up", "training_synchronisations")
 
 
 def run_section(section: Callable[[Setting], dict[str, Any]], setting: Setting) -> dict[str, Any]:
@@ -102,6 +124,14 @@ def about(device: torch.device) -> dict[str, Any]:
     return found
 
 
+def chosen_sections(names: list[str] | None) -> tuple[list[str], str]:
+    """The sections by name, "training" being all of its own, and the beginning of the file's name."""
+    if not names:
+        return list(SECTIONS), "gpu"
+    chosen = [n for name in names for n in (TRAINING if name == "training" else (name,))]
+    return chosen, "gpu-training" if set(chosen) <= TRAINING.keys() else "gpu"
+
+
 def show(results: dict[str, Any]) -> None:
     """The images per second as a table, and what failed."""
     table = Table("what", "batch", "images/s", "ms per image", "least", "most", "peak MiB")
@@ -110,6 +140,12 @@ def show(results: dict[str, Any]) -> None:
             if isinstance(row, dict):
                 columns = ("images_per_s", "ms_per_image", "least", "most", "peak_mib")
                 table.add_row(way, batch, *(str(row.get(column, "")) for column in columns))
+    for way, row in results.get("training_speed", {}).items():
+        if isinstance(row, dict) and "seconds" in row:
+            batch = int(way.rpartition(" ")[2])
+            times = (1000 * row[key] / batch for key in ("seconds", "least", "most"))
+            columns = (str(row["images_per_s"]), *(f"{time:.3f}" for time in times))
+            table.add_row(f"training, {way}", str(batch), *columns, str(row.get("peak_mib", "")))
     for way, row in results.get("end_to_end", {}).items():
         if isinstance(row, dict):
             table.add_row(f"end to end, {way}", "", str(row["images_per_s"]))
@@ -125,7 +161,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results")
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--sections", nargs="+", choices=("training", *ALL))
+    parser.add_argument(
+        "--quick", action="store_true", help="next to nothing, to see that it works"
+    )
     parser.add_argument("--models", nargs="+", choices=TIMED, default=list(TIMED))
     parser.add_argument("--cases", nargs="+", default=CASES, help="folders of the golden answers")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8, 16])
@@ -135,10 +174,16 @@ def main() -> int:
     parser.add_argument("--jpegs", type=int, default=600, help="from end to end")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one for each core")
     arguments = parser.parse_args()
-    device = resolve_device(arguments.device)
+    try:
+        device = resolve_device(arguments.device)
+    except ModelError as error:
+        parser.error(str(error))
     use_exact_float32()
     threads = arguments.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
+    if arguments.quick:
+        arguments.size, arguments.batches, arguments.seconds = (128, 160), [1, 2], 0.0
+        arguments.jpegs, arguments.cases = 4, arguments.cases[:1]
     setting = Setting(
         device=device,
         size=tuple(arguments.size),
@@ -149,21 +194,23 @@ def main() -> int:
         deadline=time.monotonic() + 60 * arguments.minutes,
         jpegs=arguments.jpegs,
         threads=max(1, threads - 1),
+        quick=arguments.quick,
     )
     results = about(device)
     results["image_size"] = list(setting.size)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / f"gpu-{device.type}.json"
-    for name in arguments.sections:
+    sections, stem = chosen_sections(arguments.sections)
+    path = arguments.out / f"{stem}-{device.type}.json"
+    for name in sections:
         if name in ONLY_ON_A_GPU and not setting.on_gpu:
             continue
         print(f"{name} ...", flush=True)
         torch.set_num_threads(threads)
-        results[name] = run_section(SECTIONS[name], setting)
+        results[name] = run_section(ALL[name], setting)
         # After each section: what was found is not lost to a limit on the run's time.
         path.write_text(json.dumps(results, indent=1) + "\n")
     show(results)
-    failed = [name for name in arguments.sections if "failed" in results.get(name, {})]
+    failed = [name for name in sections if "failed" in results.get(name, {})]
     print(f"Written: {path}; failed: {', '.join(failed) or 'none'}")
     return int(bool(failed))
 

@@ -25,8 +25,8 @@ HEADER = """# Fidelity of training
 
 One forward and backward pass in training mode on two pictures with the same weights and ground truth: the
 losses of Detectron2 0.6 and of detserve, and the norms of gradients. Made by `make fidelity` in float64 with
-torch {torch}, torchvision {torchvision} on {machine}; `make test` runs all but the slowest in float32. So many
-samples are taken that nothing depends on chance. The expected values are in `tests/data/golden/training`.
+torch {torch}, torchvision {torchvision} on {machine}; `make test` runs all but the slowest in float32. So
+many samples are taken that nothing depends on chance. What is expected lies in `tests/data/golden/training`.
 
 | model | losses | worst loss | gradients | worst norm | frozen | result |
 |---|---|---|---|---|---|---|

@@ -157,7 +157,7 @@ def synchronisations(setting: Setting) -> dict[str, Any]:
             places: Counter[str] = Counter()
             with warnings.catch_warnings():
                 warnings.simplefilter("always")
-                warnings.showwarning = _noting(places)
+                warnings.showwarning = noting(places)
                 torch.cuda.set_sync_debug_mode("warn")
                 try:
                     _answers(model, batch)
@@ -191,7 +191,7 @@ def _answers(model: Any, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return outputs
 
 
-def _noting(places: Counter[str]) -> Any:
+def noting(places: Counter[str]) -> Any:
     """What counts a warning under the innermost line of ours that led to it."""
 
     def note(

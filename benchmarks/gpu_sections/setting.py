@@ -48,6 +48,7 @@ class Setting:
         deadline: of the run, in the seconds of ``time.monotonic``.
         jpegs: pictures that go from end to end.
         threads: that decode and encode, from end to end.
+        quick: whether next to nothing is done, to see that it works.
     """
 
     device: torch.device
@@ -59,6 +60,7 @@ class Setting:
     deadline: float
     jpegs: int
     threads: int
+    quick: bool = False
 
     @property
     def on_gpu(self) -> bool:
@@ -80,13 +82,13 @@ def seeded_predictor(
     name: str, setting: Setting, mode: Mode, overrides: tuple[Any, ...] = ()
 ) -> Predictor:
     """A model of :data:`TIMED` with the weights of its golden answers: some 100 detections."""
-    model, cfg = _seeded(TIMED[name], overrides)
+    model, cfg = seeded(TIMED[name], overrides)
     return Predictor(copy.deepcopy(model).to(setting.device), cfg, mode=mode)
 
 
 @functools.lru_cache(maxsize=2 * len(TIMED))
-def _seeded(case: str, overrides: tuple[Any, ...]) -> tuple[nn.Module, Config]:
-    """Made once: that takes seconds."""
+def seeded(case: str, overrides: tuple[Any, ...] = ()) -> tuple[nn.Module, Config]:
+    """A model of the golden answers with their weights, on the CPU; made once: that takes seconds."""
     expected = json.loads((GOLDEN / case / "expected.json").read_text())
     cfg = load_config(GOLDEN / case / "config.yaml", overrides)
     model = build_model(cfg)

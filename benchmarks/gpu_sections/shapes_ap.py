@@ -1,4 +1,4 @@
-"""COCO AP of the modes on the validation set of the shapes, by the embedded model."""
+"""COCO AP of the modes on the validation set of the shapes, by a model that Detectron2 trained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from models.execution import Mode
 from models.layers.mask_runs import encode_pasted_masks
 from models.predictor import Preprocessing
 
-PRETRAINED = "models/pretrained/shapes"
 LARGEST_LOSS = 0.1
 MODES: tuple[Mode, ...] = ("exact", "fast")
 
@@ -28,8 +27,8 @@ def average_precisions(setting: Setting) -> dict[str, Any]:
     for mode in MODES:
         setting.check_time()
         predictor = Predictor.from_files(
-            DATA.parent.parent.parent / PRETRAINED / "config.yaml",
-            DATA.parent.parent.parent / PRETRAINED / "model_final.pth",
+            DATA / "config.yaml",
+            DATA / "model_final.pth",
             device=str(setting.device),
             mode=mode,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from models.device import resolve_device
 from models.errors import ConfigError
 
 T = TypeVar("T")
@@ -91,6 +94,31 @@ def world_from_environment() -> World:
             "with torchrun, or unset them."
         ) from None
     return World(rank, size, local_rank)
+
+
+def training_device(name: str, world: World) -> torch.device:
+    """The device of this process: each of several takes its own GPU unless one is named.
+
+    Raises:
+        ModelError: the name is none, or that GPU is not there.
+    """
+    if world.size > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
+        name = f"cuda:{world.local_rank}"
+    device = resolve_device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
+def shared(model: nn.Module, world: World, device: torch.device) -> nn.Module:
+    """``model`` so that its gradients are the mean over the processes; itself for one process."""
+    if world.size == 1:
+        return model
+    devices = [device] if device.type == "cuda" else None
+    with warnings.catch_warnings():
+        # Newer versions want another keyword, which older ones do not know.
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
 
 
 @contextmanager

@@ -100,6 +100,14 @@ class Step:
         with self.ema.swapped(self.model) if self.ema is not None else contextlib.nullcontext():
             yield
 
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that are used, copies on the host."""
+        with self.averaged():
+            return {
+                name: value.cpu().clone(memory_format=torch.contiguous_format)
+                for name, value in self.model.state_dict().items()
+            }
+
     def state_dict(self) -> dict[str, Any]:
         """All but the model's own weights and its :meth:`training_state`; equal in all processes."""
         return {

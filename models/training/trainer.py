@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from models.architectures import build_model
 from models.config import Config
-from models.device import resolve_device
 from models.errors import ConfigError
 from models.heads.fast_rcnn import set_class_image_counts
 from models.training.clock import Clock
@@ -30,13 +25,19 @@ from models.training.data.config_checks import check_against_config
 from models.training.data.dataset import TrainingDataset
 from models.training.data.loader import build_loader
 from models.training.data.mapper import Augmentations, TrainingMapper
-from models.training.distributed import process_group, world_from_environment
+from models.training.distributed import (
+    process_group,
+    shared,
+    training_device,
+    world_from_environment,
+)
 from models.training.journal import Journal
 from models.training.options import TrainingOptions
 from models.training.output import write_model
 from models.training.precision import use_precision
-from models.training.run_state import BEST, FINAL, LAST, Best, RunState, check_identity, identity_of
+from models.training.run_state import FINAL, LAST, RunState, check_identity, identity_of
 from models.training.schedule import check_schedule
+from models.training.scoring import Scoring
 from models.training.seeds import mixed_seed
 from models.training.starting import (
     finite,
@@ -49,54 +50,15 @@ from models.training.stopping import Stopping
 from models.training.validation import (
     Measurement,
     ValidationSet,
-    best_figure,
     forgetting,
-    measure,
-    no_figure,
     why_so_low,
 )
+from models.training.watching import TrainingResult, Watcher
 from models.training.window import Window
 
 _ASK_PERIOD = 5
 """Iterations between asking the other processes whether to stop, which makes them wait for each other;
 torchrun, when it is told to stop, leaves them half a minute."""
-
-
-class Watcher(Protocol):
-    """Who is told how a training goes; see :class:`models.training.progress.Progress`."""
-
-    def step(self, iteration: int, figures: Mapping[str, float]) -> None:
-        """An iteration is done; ``figures`` are the means since the last line, or empty."""
-
-    def evaluated(self, done: int, total: int) -> None:
-        """So many pictures of an evaluation are done."""
-
-    def note(self, text: str) -> None:
-        """Something happened that a reader of the log wants to know."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """How a training ended.
-
-    Attributes:
-        iteration: how many are done.
-        finished: all that were wanted, or as many as ``patience`` had; else it was stopped and can be
-            resumed.
-        before, after: how good it was before the first and after the last iteration, where it was
-            measured; the first as :meth:`Measurement.to_dict` gives it.
-        best: the best evaluation.
-        best_by: by this figure.
-        classes: per class the AP before and after; see :func:`models.training.validation.forgetting`.
-    """
-
-    iteration: int
-    finished: bool
-    before: dict[str, Any] | None
-    after: Measurement | None
-    best: Best | None
-    best_by: str
-    classes: list[dict[str, Any]]
 
 
 class Trainer:
@@ -147,7 +109,7 @@ class Trainer:
         self.cfg, self.data, self.val = cfg, train, val
         self.output = Path(output)
         self.world = world_from_environment()
-        self.device = self._device(device)
+        self.device = training_device(device, self.world)
         self._watcher = watcher if self.world.is_first else None
         findings = (*train.findings, *check_against_config(train, cfg))
         errors = [finding for finding in findings if finding.severity == "error"]
@@ -183,10 +145,20 @@ class Trainer:
             self.model.to(memory_format=torch.channels_last)
         self._step = Step(self.model, cfg, self.options, rank=self.world.rank)
         self.identity = identity_of(cfg, train, self.options.to_dict(), self.world.size)
-        self.best_by = self.options.best_by or (best_figure(val) if val is not None else "")
+        self._scoring: Scoring | None = None
+        if val is not None:
+            self._scoring = Scoring(
+                self._step,
+                cfg,
+                train,
+                val,
+                world=self.world,
+                output=self.output,
+                best_by=self.options.best_by,
+                note=self._note,
+            )
         self.iteration = 0
         self.finished = False
-        self.best: Best | None = None
         self.before: dict[str, Any] | None = None
         self._measures_before = weights is not None
         self._window = Window(self.device)
@@ -204,7 +176,9 @@ class Trainer:
         mine = state.ranks[self.world.rank]
         self.model.load_training_state(mine["model"])
         self._window.load_state_dict(mine["log"])
-        self.iteration, self.best, self.before = state.iteration, state.best, state.before
+        self.iteration, self.before = state.iteration, state.before
+        if self._scoring is not None:
+            self._scoring.best = state.best
         self.finished = self.iteration >= self.max_iter
         self._note(f"Resumes after iteration {self.iteration} of {self.max_iter}.")
 
@@ -223,8 +197,8 @@ class Trainer:
             journal = self._journal(stack)
             if self.iteration == 0 and not self._measures_before:
                 self._note(frozen_at_random(self.model))
-            if self.iteration == 0 and self._measures_before and self.val is not None:
-                result = self._measured(journal)
+            if self.iteration == 0 and self._measures_before and self._scoring is not None:
+                result = self._evaluated(journal)
                 self.before = result.to_dict() if result is not None else None
             after = self._iterate(self._loader(stack), journal, stopping)
             self.world.gather(None)  # no process returns before the first one has written its files
@@ -233,7 +207,7 @@ class Trainer:
     def _iterate(
         self, batches: Iterator[Batch], journal: Journal | None, stopping: Stopping
     ) -> Measurement | None:
-        model = self._parallel()
+        model = shared(self.model, self.world, self.device)
         after: Measurement | None = None
         self._step.train_mode()
         clock = Clock()
@@ -253,9 +227,13 @@ class Trainer:
             if self._watcher is not None:
                 self._watcher.step(self.iteration, shown)
             stop = self._stops(stopping)
-            if self.val is not None and (last or self.iteration % self.eval_period == 0):
+            if self._scoring is not None and (last or self.iteration % self.eval_period == 0):
                 after = self._evaluated(journal)
-                last = last or self.world.from_first(self._is_hopeless())
+                if after is not None:
+                    self._scoring.keep_best(after, self.iteration)
+                last = last or self._scoring.is_hopeless(
+                    self.iteration, self.eval_period, self.options.patience
+                )
                 clock.restart()
             if last or stop or self.iteration % self.checkpoint_period == 0:
                 self._save()
@@ -272,22 +250,9 @@ class Trainer:
         if after is not None and self.val is not None:
             self._note(why_so_low(after, len(self.val.images)))
         if self.world.is_first:
-            write_model(self.output, FINAL, self._state_dict(), self.cfg, self.data, self.iteration)
+            weights = self._step.weights()
+            write_model(self.output, FINAL, weights, self.cfg, self.data, self.iteration)
         return after
-
-    def _is_hopeless(self) -> bool:
-        """Whether so many evaluations in a row were no better than the best that it is enough."""
-        patience = self.options.patience
-        if patience is None or self.best is None:
-            return False
-        worse = self.iteration // self.eval_period - self.best.iteration // self.eval_period
-        if worse < patience:
-            return False
-        self._note(
-            f"Ends early: in {patience} evaluations {self.best_by} has not become better than "
-            f"the {self.best.value:.1f} after iteration {self.best.iteration}."
-        )
-        return True
 
     def _stops(self, stopping: Stopping) -> bool:
         """Whether somebody asked any of the processes, which must agree on the iteration."""
@@ -296,37 +261,13 @@ class Trainer:
         return self.iteration % _ASK_PERIOD == 0 and self.world.any(stopping.asked)
 
     def _evaluated(self, journal: Journal | None) -> Measurement | None:
-        result = self._measured(journal)
-        if result is None:
-            return None
-        value = result.figures.get(self.best_by)
-        if value is None:
-            self._note(no_figure(self.best_by, result))
-        elif self.best is None or value > self.best.value:
-            self.best = Best(value, self.iteration)
-            write_model(self.output, BEST, self._state_dict(), self.cfg, self.data, self.iteration)
-        return result
-
-    def _measured(self, journal: Journal | None) -> Measurement | None:
-        assert self.val is not None
-        with self._step.averaged():
-            # Of statistics that move (batch norm's) each process has its own, and the first one's are
-            # written.
-            self.world.copy_from_first_(self.model.buffers())
-            result = measure(
-                self.model,
-                self.cfg,
-                self.val,
-                self.data.class_names,
-                self.world,
-                progress=self._watcher.evaluated if self._watcher is not None else None,
-            )
-        self._step.train_mode()
-        if result is None:
-            return None
-        if journal is not None:
+        """Measure, and tell it; in the first process the figures."""
+        assert self._scoring is not None
+        told = self._watcher.evaluated if self._watcher is not None else None
+        result = self._scoring.measured(told)
+        if result is not None and journal is not None:
             journal.write(self.iteration, result.lines())
-        if self._watcher is not None:
+        if result is not None and self._watcher is not None:
             self._watcher.step(self.iteration, result.lines())
         return result
 
@@ -345,29 +286,11 @@ class Trainer:
             model=self.model.state_dict(),
             trainer=self._step.state_dict(),
             ranks=ranks,
-            best=self.best,
+            best=None if self._scoring is None else self._scoring.best,
             before=self.before,
             identity=self.identity,
         )
         state.save(self.output)
-
-    def _state_dict(self) -> dict[str, Tensor]:
-        """The weights that are used: the averaged ones where there are."""
-        with self._step.averaged():
-            return {
-                name: value.cpu().clone(memory_format=torch.contiguous_format)
-                for name, value in self.model.state_dict().items()
-            }
-
-    def _parallel(self) -> nn.Module:
-        if self.world.size == 1:
-            model: nn.Module = self.model
-            return model
-        devices = [self.device] if self.device.type == "cuda" else None
-        with warnings.catch_warnings():
-            # Newer versions want another keyword, which older ones do not know.
-            warnings.simplefilter("ignore", FutureWarning)
-            return DistributedDataParallel(self.model, device_ids=devices, broadcast_buffers=False)
 
     def _loader(self, stack: contextlib.ExitStack) -> Iterator[Batch]:
         return stack.enter_context(
@@ -402,15 +325,6 @@ class Trainer:
         stack.callback(journal.close)
         return journal
 
-    def _device(self, name: str) -> torch.device:
-        if self.world.size > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
-            device = resolve_device(f"cuda:{self.world.local_rank}")
-        else:
-            device = resolve_device(name)
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        return device
-
     def _tenth(self) -> int:
         return max(1, math.ceil(self.max_iter / 10))
 
@@ -423,8 +337,8 @@ class Trainer:
             finished=self.finished,
             before=self.before,
             after=after,
-            best=self.best,
-            best_by=self.best_by,
+            best=None if self._scoring is None else self._scoring.best,
+            best_by="" if self._scoring is None else self._scoring.best_by,
             classes=list(classes),
         )
 

@@ -26,7 +26,12 @@ from models.training.data.contact_sheet import write_contact_sheet
 from models.training.data.dataset import TrainingDataset
 from models.training.data.dumped_augmentation import dumped_augmentations
 from models.training.data.mapper import Augmentations
-from models.training.distributed import world_from_environment
+from models.training.distributed import (
+    World,
+    process_group,
+    training_device,
+    world_from_environment,
+)
 from models.training.plots import plot_training
 from models.training.progress import Progress
 from models.training.pseudo_labels import PseudoLabels, pseudo_labels
@@ -60,7 +65,7 @@ def start_run(
                 f"{request.out} holds a training already. detserve train --resume {request.out} goes on "
                 "with it; take another --out for a new one."
             )
-        return _run(request, request.out, device, threads, workers, resume=False)
+        return _shared_run(request, request.out, device, threads, workers, resume=False)
     return told[0]
 
 
@@ -68,7 +73,10 @@ def resume_run(folder: Path, *, device: str, threads: int | None, workers: int |
     """Go on with a training; exit codes as of :func:`start_run`."""
     with _told() as told:
         request = TrainRequest.load(folder)
-        return _run(request, folder, device, threads, workers, resume=True)
+        resume = (folder / LAST).exists()
+        if not resume:
+            console(stderr=True).print("Nothing had been saved yet, so the run begins anew.")
+        return _shared_run(request, folder, device, threads, workers, resume=resume)
     return told[0]
 
 
@@ -102,7 +110,7 @@ def _told() -> Iterator[list[int]]:
         console(stderr=True).print("Stopped at once; the last checkpoint can be resumed.")
 
 
-def _run(
+def _shared_run(
     request: TrainRequest,
     out: Path,
     device: str,
@@ -111,19 +119,44 @@ def _run(
     *,
     resume: bool,
 ) -> int:
+    """The run, together with the other processes if torchrun has started several."""
     if threads is not None:
         torch.set_num_threads(threads)
     import_plugins(split_paths(request.plugins))
+    world = world_from_environment()
+    with process_group(world, training_device(device, world)):
+        return _run(request, out, world, device, workers, resume=resume)
+
+
+def _run(
+    request: TrainRequest,
+    out: Path,
+    world: World,
+    device: str,
+    workers: int | None,
+    *,
+    resume: bool,
+) -> int:
     shown = console(stderr=True)
-    first = world_from_environment().is_first
+    first = world.is_first
     out.mkdir(parents=True, exist_ok=True)
     prepared = prepare(request, out)
     train = prepared.train
-    if request.teacher is not None:
-        train = _taught(request, train, out, device, resume=resume).on(train)
     if first and not resume:
-        _look_at_data(request, prepared, train, out, shown)
+        _look_at_data(request, prepared, out, shown)
         request.save(out)
+    if request.teacher is not None:
+        file = out / PSEUDO_LABELS
+        known = PseudoLabels.load(file) if resume else None
+        if known is None and first:
+            known = _taught(request, train, device)
+            known.save(file)
+        labels = world.from_first(known)
+        assert labels is not None, "the first process has them"
+        train = labels.on(train)
+    if first and not resume:
+        sheet = write_contact_sheet(train, out / "samples.png", seed=request.seed)
+        shown.print(f"Samples of the data: {sheet}", markup=False)
         if prepared.stuff_names:
             stuff = "".join(f"{name}\n" for name in prepared.stuff_names)
             write_text(out / STUFF_LABELS, stuff)
@@ -163,13 +196,8 @@ def _augmentations(request: TrainRequest, prepared: Prepared) -> Augmentations |
     return found
 
 
-def _taught(
-    request: TrainRequest, train: TrainingDataset, out: Path, device: str, *, resume: bool
-) -> PseudoLabels:
-    """What the old model labels, which a resumed training takes from its folder."""
-    file = out / PSEUDO_LABELS
-    if resume:
-        return PseudoLabels.load(file)
+def _taught(request: TrainRequest, train: TrainingDataset, device: str) -> PseudoLabels:
+    """What the old model labels."""
     assert request.teacher is not None, "there is one"
     folder = request.teacher
     predictor = Predictor.from_files(folder / "config.yaml", folder / FINAL, device=device)
@@ -185,20 +213,17 @@ def _taught(
             train,
             predictor,
             names,
+            classes=request.teach or None,
             score_threshold=request.teacher_threshold,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
         )
-    if world_from_environment().is_first:
-        found.save(file)
-        console(stderr=True).print(found.sentence(), markup=False)
+    console(stderr=True).print(found.sentence(), markup=False)
     return found
 
 
-def _look_at_data(
-    request: TrainRequest, prepared: Prepared, train: TrainingDataset, out: Path, shown: Console
-) -> None:
-    """Report on the data and show samples of it; errors end it here."""
-    val = None
+def _look_at_data(request: TrainRequest, prepared: Prepared, out: Path, shown: Console) -> None:
+    """Report on the data; errors end it here."""
+    train, val = prepared.train, None
     if request.val is not None:
         val = TrainingDataset.load(
             request.val,
@@ -215,8 +240,6 @@ def _look_at_data(
     show_report(report, shown)
     write_json(out / "data.json", report.to_dict())
     report.raise_for_errors()
-    sheet = write_contact_sheet(train, out / "samples.png", seed=request.seed)
-    shown.print(f"Samples of the data: {sheet}", markup=False)
 
 
 def _finished(request: TrainRequest, result: TrainingResult, out: Path, shown: Console) -> int:

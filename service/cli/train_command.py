@@ -100,6 +100,13 @@ def train(
     teacher_threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Least score of what the old model labels.")
     ] = 0.5,
+    teach: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Classes that the old model labels, such as disc,star; default: those without any "
+            "label in the data."
+        ),
+    ] = None,
     sem_seg: Annotated[
         Path | None,
         typer.Option(help="Folder of PNGs with the semantic class of each pixel."),
@@ -178,6 +185,7 @@ def train(
         ema=ema,
         teacher=teacher,
         teacher_threshold=teacher_threshold,
+        teach=tuple(name.strip() for names in teach or () for name in names.split(",")),
         sem_seg=sem_seg,
         large_scale_jitter=large_scale_jitter,
         colour_jitter=colour_jitter,

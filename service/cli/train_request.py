@@ -11,6 +11,7 @@ from typing import Any
 
 from models.errors import ConfigError, ModelError
 from models.training.saving import write_json
+from service.repository.disk.names import check_name
 
 FILE = "run.json"
 CLASS_MODES = ("model", "data")
@@ -55,6 +56,7 @@ class TrainRequest:
     ema: float | None
     teacher: Path | None
     teacher_threshold: float
+    teach: tuple[str, ...]
     sem_seg: Path | None
     large_scale_jitter: str | None
     colour_jitter: float
@@ -95,6 +97,16 @@ class TrainRequest:
                         f"{option} is about evaluations, and there are none without --val val.json (or "
                         "--val-sem-seg): pictures that are not learnt from."
                     )
+        if self.repository is not None:  # else all of the training would pass before it is noticed
+            check_name("model", self.name)
+            if not self.repository.is_dir():
+                raise ModelError(
+                    f"There is no folder {self.repository} for --repository; make it first."
+                )
+        if self.teacher is None and self.teach:
+            raise ModelError(
+                "--teach names what the old model labels; --teacher FOLDER says which it is."
+            )
         if self.classes not in CLASS_MODES:
             raise ModelError(f"--classes is one of {', '.join(CLASS_MODES)}, not {self.classes!r}.")
         absolute = {
@@ -193,6 +205,6 @@ def _with_paths(content: Mapping[str, Any]) -> dict[str, Any]:
     for name in (*_PATHS, "sem_seg", "repository"):
         values[name] = None if values[name] is None else Path(values[name])
     values["plugins"] = tuple(Path(path) for path in values["plugins"])
-    for name in ("rates", "freeze", "overrides"):
+    for name in ("rates", "freeze", "teach", "overrides"):
         values[name] = tuple(values[name])
     return values

@@ -38,7 +38,9 @@ class TrainingRun:
     frozen_parameter_count: int
 
 
-def run_training_case(name: str, dtype: torch.dtype = torch.float64) -> TrainingRun:
+def run_training_case(
+    name: str, dtype: torch.dtype = torch.float64, device: str = "cpu"
+) -> TrainingRun:
     """One step of the model of a folder; float32 leaves a thousandth of a norm to chance."""
     expected = json.loads((TRAINING / name / "expected.json").read_text())
     path = TRAINING / name / "config.yaml"
@@ -48,7 +50,7 @@ def run_training_case(name: str, dtype: torch.dtype = torch.float64) -> Training
     model: Any = build_model(cfg)
     seeded = seeded_state(model, expected["seed"], expected["stem_gain"])
     model.load_state_dict(seeded, strict=False)
-    model.to(dtype).train()
+    model.to(device, dtype).train()
     losses: dict[str, Tensor] = model(training_inputs(expected))
     sum(losses.values(), torch.zeros(())).backward()
     learning = {key: p for key, p in model.named_parameters() if p.requires_grad}

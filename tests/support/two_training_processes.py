@@ -1,4 +1,5 @@
-"""What processes of one training agree on, as torchrun starts them: FOLDER with train.json and half.json.
+"""What processes of one training agree on, as torchrun starts them: FOLDER with train.json, half.json
+and val.json.
 
 Each writes what it has seen as FOLDER/<rank>.json.
 """
@@ -18,9 +19,11 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from tiny_training import CLASSES, tiny_training_config
 
+from models.evaluation import CocoDataset
 from models.training import Trainer, TrainingOptions
 from models.training.data.dataset import TrainingDataset
 from models.training.distributed import World, process_group, world_from_environment
+from models.training.validation import measure
 
 RETINANET = {
     "MODEL.META_ARCHITECTURE": "RetinaNet",
@@ -29,15 +32,22 @@ RETINANET = {
     "SOLVER.MAX_ITER": 8,
     "SOLVER.STEPS": (7,),
 }
+MOVING_STATISTICS = {"MODEL.ROI_MASK_HEAD.NORM": "BN", "SOLVER.MAX_ITER": 3, "SOLVER.STEPS": ()}
 EMPTY_TOO = {"DATALOADER.FILTER_EMPTY_ANNOTATIONS": False, "SOLVER.MAX_ITER": 5}
 
 
 def trainer(
-    folder: Path, name: str, data: str, changes: Mapping[str, Any], **options: Any
+    folder: Path,
+    name: str,
+    data: str,
+    changes: Mapping[str, Any],
+    val: CocoDataset | None = None,
+    **options: Any,
 ) -> Trainer:
     return Trainer(
         tiny_training_config(changes),
         TrainingDataset.load(folder / f"{data}.json", folder / "train", class_names=CLASSES),
+        val,
         output=folder / name,
         options=TrainingOptions(log_period=2, **options),
         device="cpu",
@@ -99,6 +109,20 @@ def without_objects(folder: Path, world: World) -> dict[str, Any]:
     }
 
 
+def measured(folder: Path, world: World) -> dict[str, Any]:
+    """The processes share the pictures; alone the first one must find the same."""
+    val = CocoDataset.load(folder / "val.json", folder / "val")
+    running = trainer(folder, "measured", "train", MOVING_STATISTICS, val)
+    after = running.train().after
+    alone = measure(running.model, running.cfg, val, CLASSES, World()) if world.is_first else None
+    norm = running.model.roi_heads.mask_head.mask_fcn1.norm
+    return {
+        "together": after.to_dict() if after is not None else None,
+        "alone": alone.to_dict() if alone is not None else None,
+        "statistics": norm.running_mean.tolist(),
+    }
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     torch.set_num_threads(1)
@@ -108,6 +132,7 @@ def main() -> None:
             "collectives": collectives(world),
             "resumed": stop_and_resume(folder, world),
             "without_objects": without_objects(folder, world),
+            "measured": measured(folder, world),
         }
     (folder / f"{world.rank}.json").write_text(json.dumps(seen))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
 from torchvision.transforms import v2
 
 from models.config import Config
@@ -67,6 +68,19 @@ def build_augmentations(
         strength = {"brightness": colour_jitter, "contrast": colour_jitter}
         steps.append(v2.ColorJitter(**strength, saturation=colour_jitter, hue=colour_jitter / 10))
     return v2.Compose([*steps, *extra])
+
+
+def described(augmentations: Any) -> str:
+    """What transforms do, as text that is equal for equal ones in every process and on every day.
+
+    Args:
+        augmentations: a transform of ``torchvision.transforms.v2``, which tells its numbers, or any
+            function, of which only the name is known.
+    """
+    if isinstance(augmentations, nn.Module):
+        return repr(augmentations)
+    named = augmentations if hasattr(augmentations, "__qualname__") else type(augmentations)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _resize(cfg: Config) -> ResizeShortestEdge:

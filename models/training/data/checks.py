@@ -17,7 +17,8 @@ from models.training.data.object_checks import look_at_objects
 from models.training.data.pictures import look_at_pictures
 
 MOST_DECODED = 20_000
-"""Pictures of both data sets that are decoded to find look-alikes; more would take many minutes."""
+"""Pictures of a data set that are decoded to find damaged ones, and of both to find look-alikes; more
+would take many minutes."""
 
 _FEW_INSTANCES = 10
 _PERCENT = 100
@@ -81,14 +82,16 @@ def check_data(
 ) -> DataReport:
     """Look at everything that can be known before training.
 
-    Headers of all pictures are read. Between the two sets, pictures with equal bytes are found, and by
-    decoding every picture those that look the same.
+    All pictures are decoded, so that a damaged one is named here and does not end the training when its
+    turn comes; of more than ``MOST_DECODED`` the headers and the ends are read. Between the two sets,
+    pictures with equal bytes are found, and by decoding every picture those that look the same.
 
     Args:
         train: what is learned from.
         val: what is measured with; with the classes of ``train``.
         cfg: the config that is trained; None leaves that out.
-        find_look_alikes: False saves decoding; above ``MOST_DECODED`` pictures it is left out anyway.
+        find_look_alikes: False saves decoding once more; above ``MOST_DECODED`` pictures in both sets it
+            is left out anyway.
         progress: is told how many more pictures were looked at, of all in both sets.
     """
     figures = data_figures(train)
@@ -117,7 +120,18 @@ def _named(findings: Iterable[Finding], name: str) -> list[Finding]:
 def _of_one(
     dataset: TrainingDataset, figures: DataFigures, progress: Callable[[int], None] | None
 ) -> list[Finding]:
-    findings = [*dataset.findings, *look_at_pictures(dataset, progress), *look_at_objects(dataset)]
+    decode = len(dataset.images) <= MOST_DECODED
+    of_pictures = look_at_pictures(dataset, progress, decode=decode)
+    findings = [*dataset.findings, *of_pictures, *look_at_objects(dataset)]
+    if not decode:
+        findings.append(
+            Finding(
+                "note",
+                "pictures-not-decoded",
+                f"Above {MOST_DECODED} pictures only beginnings and ends are read: damage elsewhere is found "
+                "when the training meets it.",
+            )
+        )
     empty = [image.path.name for image in dataset.images if all(o.is_crowd for o in image.objects)]
     if empty and figures.objects:
         findings.append(

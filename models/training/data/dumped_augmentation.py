@@ -11,17 +11,16 @@ from typing import Any
 
 from torchvision.transforms import v2
 
-from models.config import safe_yaml
 from models.config.interpolation import resolve
-from models.config.lazy import is_lazy, target_name
+from models.config.lazy import target_name
 from models.errors import ConfigError
-from models.files import open_regular
 from models.training.data.augmentation import random_crop
 from models.training.data.geometric_transforms import (
     FixedSizeCrop,
     ResizeShortestEdge,
     ScaleJitter,
 )
+from models.training.data.lazy_dump import read_lazy_file
 
 _STEPS = ("dataloader", "train", "mapper", "augmentations")
 
@@ -36,15 +35,7 @@ def dumped_augmentations(path: str | Path) -> v2.Compose:
         ConfigError: the file is no such config, or holds a transform or a keyword that is not known.
     """
     path = Path(path)
-    try:
-        with open_regular(path) as file:
-            values = safe_yaml.parse(file.read(safe_yaml.MAX_BYTES + 1), path.name)
-    except OSError as error:
-        raise ConfigError(f"{path.name} cannot be read: {error.strerror}.") from None
-    if not is_lazy(values):
-        raise ConfigError(
-            f"{path.name} is no dumped lazy config; a YAML config has its augmentations under INPUT."
-        )
+    values = read_lazy_file(path)
     steps = resolve(values, _STEPS, path.name)
     if not isinstance(steps, list):
         raise ConfigError(f"{path.name}: {'.'.join(_STEPS)} is no list.")

@@ -1,4 +1,4 @@
-"""A look at every picture of a data set, without decoding it: is it one, and of the size that is said?"""
+"""A look at every picture of a data set: is it one, is all of it there, is it of the size that is said?"""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from models.evaluation.errors import EvaluationError
 from models.evaluation.files import PictureHeader, read_header
 from models.training.data.dataset import TrainingDataset
 from models.training.data.findings import Finding, FindingCounter
+from models.training.data.whole_pictures import can_be_decoded, ends_as_it_should
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 # Reading waits for the disk most of the time, so more than there are cores.
 _THREADS = 8
+# Decoding takes the memory of a whole picture in each.
+_DECODING_THREADS = 4
 _AHEAD = 256
 _UPRIGHT = 1
 
 UNREADABLE = Finding(
     "error",
     "picture-unreadable",
-    "Files cannot be read as pictures.",
+    "Files cannot be read as pictures, or not to their end; training would end where it meets one.",
     "Check that the whole files are there, or save them anew as JPEG or PNG.",
 )
 WRONG_SIZE = Finding(
@@ -62,41 +65,49 @@ SEM_SEG_SIZE = Finding(
 
 
 def look_at_pictures(
-    dataset: TrainingDataset, progress: Callable[[int], None] | None = None
+    dataset: TrainingDataset,
+    progress: Callable[[int], None] | None = None,
+    *,
+    decode: bool = True,
 ) -> tuple[Finding, ...]:
-    """Open every picture and semantic map and compare its size with the JSON's.
+    """Look at every picture and semantic map and compare its size with the JSON's.
 
     Missing files are left out: reading the data set has named them.
 
     Args:
         dataset: with sizes of upright pictures.
         progress: is told how many more pictures were looked at.
+        decode: whether all pixels are decoded; else the headers and the last bytes are read, which finds
+            a JPEG or PNG that was cut off, but no other damage.
     """
+    look = _look_closely if decode else _look_quickly
+    threads = _DECODING_THREADS if decode else _THREADS
     counter = FindingCounter()
-    headers = in_threads(_header_of, (image.path for image in dataset.images))
-    for image, header in zip(dataset.images, headers, strict=True):
-        if isinstance(header, EvaluationError):
-            counter.add(UNREADABLE, image.path.name)
-        elif header is not None:
-            _compare(header, image.path.name, (image.height, image.width), counter)
+    looks = in_threads(look, (image.path for image in dataset.images), threads)
+    for image, seen in zip(dataset.images, looks, strict=True):
+        size = (image.height, image.width)
+        if isinstance(seen, Finding):
+            counter.add(seen, image.path.name)
+        elif seen is not None:
+            _compare(seen, image.path.name, size, counter)
         if progress is not None:
             progress(1)
     with_maps = [image for image in dataset.images if image.sem_seg_path is not None]
-    maps = in_threads(_header_of, (image.sem_seg_path for image in with_maps))
-    for image, header in zip(with_maps, maps, strict=True):
-        size = (image.height, image.width)
-        if isinstance(header, PictureHeader):
-            fits = header.stored_size == size and getmodebands(header.mode) == 1
-        else:
-            fits = False
-        if not fits:
-            counter.add(SEM_SEG_SIZE, f"map of {image.path.name}")
+    looks = in_threads(look, (image.sem_seg_path for image in with_maps), threads)
+    for image, seen in zip(with_maps, looks, strict=True):
+        name, size = f"map of {image.path.name}", (image.height, image.width)
+        if isinstance(seen, Finding):
+            counter.add(seen, name)
+        elif seen is None or seen.stored_size != size or getmodebands(seen.mode) != 1:
+            counter.add(SEM_SEG_SIZE, name)
     return counter.findings()
 
 
-def in_threads(function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+def in_threads(
+    function: Callable[[_T], _R], items: Iterable[_T], threads: int = _THREADS
+) -> Iterator[_R]:
     """``function`` of each item, in order, some at once and never far ahead of the consumer."""
-    with ThreadPoolExecutor(min(_THREADS, 2 * (os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(min(threads, 2 * (os.cpu_count() or 1))) as pool:
         batch: list[_T] = []
         for item in items:
             batch.append(item)
@@ -106,13 +117,23 @@ def in_threads(function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R
         yield from pool.map(function, batch)
 
 
-def _header_of(path: Path | None) -> PictureHeader | EvaluationError | None:
+def _look_closely(path: Path | None) -> PictureHeader | Finding | None:
+    return _look(path, can_be_decoded)
+
+
+def _look_quickly(path: Path | None) -> PictureHeader | Finding | None:
+    return _look(path, ends_as_it_should)
+
+
+def _look(path: Path | None, is_whole: Callable[[Path], bool]) -> PictureHeader | Finding | None:
+    """The header of a sound picture, what is wrong with another, None where there is no file."""
     if path is None or not os.path.isfile(path):
         return None
     try:
-        return read_header(path)
-    except EvaluationError as error:
-        return error
+        header = read_header(path)
+    except EvaluationError:
+        return UNREADABLE
+    return header if is_whole(path) else UNREADABLE
 
 
 def _compare(

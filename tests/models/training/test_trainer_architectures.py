@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from annotated_shapes import annotated_shapes, label_maps
 from interrupted_training import assert_same_end, train_whole_and_in_parts
+from tiny_fcos import training_overrides, write_tiny_fcos
 from tiny_training import CLASSES, tiny_training_config
 
 from models import load_config
@@ -113,7 +113,9 @@ def test_a_resumed_training_ends_with_the_same_bits(name: str, tmp_path: Path) -
 
 
 def test_fcos_ends_with_the_same_bits(tmp_path: Path) -> None:
-    state = resumed_exactly(fcos(tmp_path), tmp_path)
+    changes = training_overrides(SOLVER__MAX_ITER=ITERATIONS)
+    cfg = load_config(write_tiny_fcos(tmp_path / "fcos.yaml"), changes)
+    state = resumed_exactly(cfg, tmp_path)
     assert set(state) == {"loss_normalizer"}
 
 
@@ -126,67 +128,3 @@ def test_a_semantic_model_that_is_measured_ends_with_the_same_bits(tmp_path: Pat
         }
     )
     resumed_exactly(cfg, tmp_path, val=label_maps(tmp_path))
-
-
-def fcos(folder: Path) -> Config:
-    """A small FCOS; as in Detectron2 no YAML config describes one, but the dump of a Python config."""
-
-    def stage(first: int, channels: int) -> dict[str, Any]:
-        return {
-            "_target_": "detectron2.modeling.ResNet.make_stage",
-            "block_class": {"_name_": "detectron2.modeling.backbone.resnet.BasicBlock"},
-            "num_blocks": 1,
-            "stride": 2,
-            "in_channels": first,
-            "out_channels": channels,
-            "norm": "FrozenBN",
-        }
-
-    resize = {
-        "_target_": "detectron2.data.transforms.ResizeShortestEdge",
-        "short_edge_length": 64,
-        "max_size": 128,
-    }
-    shape = {"_target_": "detectron2.layers.ShapeSpec", "channels": 8}
-    tree = {
-        "_target_": "detectron2.modeling.FCOS",
-        "backbone": {
-            "_target_": "detectron2.modeling.FPN",
-            "bottom_up": {
-                "_target_": "detectron2.modeling.ResNet",
-                "stem": {
-                    "_target_": "detectron2.modeling.backbone.BasicStem",
-                    "in_channels": 3,
-                    "out_channels": 4,
-                    "norm": "FrozenBN",
-                },
-                "stages": [stage(4, 8), stage(8, 16)],
-                "out_features": ["res2", "res3"],
-            },
-            "in_features": ["res2", "res3"],
-            "out_channels": 8,
-        },
-        "head": {
-            "_target_": "detectron2.modeling.meta_arch.fcos.FCOSHead",
-            "input_shape": [shape, shape],
-            "num_classes": len(CLASSES),
-            "conv_dims": [8],
-        },
-        "num_classes": len(CLASSES),
-        "pixel_mean": [103.53, 116.28, 123.675],
-        "pixel_std": [60.0, 60.0, 60.0],
-    }
-    loader = {"test": {"mapper": {"augmentations": [resize], "image_format": "BGR"}}}
-    path = folder / "fcos.yaml"
-    path.write_text(yaml.safe_dump({"model": tree, "dataloader": loader}))
-    keys = {
-        "INPUT.MIN_SIZE_TRAIN": "(64,)",
-        "INPUT.MAX_SIZE_TRAIN": 128,
-        "SOLVER.IMS_PER_BATCH": 2,
-        "SOLVER.BASE_LR": 0.005,
-        "SOLVER.MAX_ITER": ITERATIONS,
-        "SOLVER.STEPS": f"({STOP + 1},)",
-        "SOLVER.WARMUP_ITERS": 2,
-        "MODEL.WEIGHTS": "",
-    }
-    return load_config(path, [part for pair in keys.items() for part in map(str, pair)])

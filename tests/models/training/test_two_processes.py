@@ -1,4 +1,4 @@
-"""What two processes of one training agree on: when to stop, what to go on from, batches without objects."""
+"""What two processes of one training agree on: when to stop, what to go on from, what is measured."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     content = json.loads(tiny_shapes(folder).read_text())
     kept = [a for a in content["annotations"] if a["image_id"] % 2]
+    tiny_shapes(folder, 3, seed=2, name="val")
     (folder / "half.json").write_text(json.dumps(content | {"annotations": kept}))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -81,3 +82,16 @@ def test_a_process_without_objects_holds_nobody_up(seen: Seen) -> None:
     assert first["finished"]
     assert second["finished"]
     assert first["weights"] == second["weights"]
+
+
+def test_processes_that_share_the_pictures_measure_what_one_does(seen: Seen) -> None:
+    first, second = (one["measured"] for one in seen)
+    assert first["together"]["detections"] > 0
+    assert first["together"] == first["alone"]
+    assert second["together"] is None
+
+
+def test_statistics_that_moved_apart_are_measured_as_the_first_has_them(seen: Seen) -> None:
+    first, second = (one["measured"] for one in seen)
+    assert any(first["statistics"])
+    assert first["statistics"] == second["statistics"]

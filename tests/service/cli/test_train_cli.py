@@ -196,6 +196,22 @@ def test_the_old_model_labels_what_the_data_does_not(workshop: Workshop) -> None
     assert taught <= {0, 1, 2, 3}
 
 
+def test_a_repository_that_is_not_there_is_noticed_before_the_training(workshop: Workshop) -> None:
+    sentence = refused(workshop.train("--repository", str(workshop.folder / "none")))
+    assert "make it first" in sentence
+    assert not workshop.run.exists()
+
+
+def test_a_run_that_saved_nothing_yet_begins_anew(workshop: Workshop) -> None:
+    assert workshop.train().exit_code == 0
+    for name in ("last.pth", "model_final.pth"):
+        (workshop.run / name).unlink()
+    result = CliRunner().invoke(app, ["train", "--resume", str(workshop.run), "--device", "cpu"])
+    assert result.exit_code == 0, told(result)
+    assert "begins anew" in told(result)
+    assert (workshop.run / "model_final.pth").is_file()
+
+
 def test_a_missing_picture_is_found_before_the_first_step(workshop: Workshop) -> None:
     (workshop.folder / "train" / "00002.jpg").unlink()
     sentence = refused(workshop.train())

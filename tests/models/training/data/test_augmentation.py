@@ -7,7 +7,7 @@ from painted_picture import painted_config
 from torchvision.transforms import v2
 
 from models.errors import ConfigError
-from models.training.data.augmentation import build_augmentations
+from models.training.data.augmentation import build_augmentations, described
 from models.training.data.geometric_transforms import (
     FixedSizeCrop,
     RandomCrop,
@@ -93,3 +93,32 @@ def test_values_that_mean_nothing_are_refused(changes: dict[str, Any], sentence:
 def test_keywords_that_mean_nothing_are_refused(keywords: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         build_augmentations(painted_config(), **keywords)
+
+
+def test_equal_augmentations_are_described_alike_and_others_are_not() -> None:
+    texts = [
+        described(build_augmentations(painted_config(), **keywords))
+        for keywords in (
+            {},
+            {"colour_jitter": 0.2},
+            {"colour_jitter": 0.3},
+            {"large_scale_jitter": (64, 48)},
+            {"large_scale_jitter": (64, 48), "scale_range": (0.5, 2.0)},
+        )
+    ]
+    assert len(set(texts)) == len(texts)
+    assert described(build_augmentations(painted_config())) == texts[0]
+
+
+def brightened(sample: Any) -> Any:
+    return sample
+
+
+class Brightener:
+    def __call__(self, sample: Any) -> Any:
+        return sample
+
+
+def test_functions_are_described_by_their_names() -> None:
+    assert described(brightened) == f"{__name__}.brightened"
+    assert described(Brightener()) == f"{__name__}.Brightener"

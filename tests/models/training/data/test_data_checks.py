@@ -30,6 +30,11 @@ def finding(report: DataReport, code: str) -> Finding:
     return next(finding for finding in report.findings if finding.code == code)
 
 
+def cut_off(path: Path) -> None:
+    """Leave the first half of a file."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
 @pytest.fixture
 def sound(files: TrainingFiles) -> TrainingFiles:
     """A data set with nothing to say about but its few objects."""
@@ -178,6 +183,42 @@ def test_large_sets_are_not_decoded(sound: TrainingFiles, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "MOST_DECODED", 3)
     report = check_data(sound.read(), sound.read())
     assert "note look-alikes-not-searched" in found(report)
+    assert "note pictures-not-decoded" not in found(report)
+    monkeypatch.setattr(module, "MOST_DECODED", 1)
+    assert "note pictures-not-decoded" in found(check_data(sound.read()))
+
+
+@pytest.mark.parametrize("most_decoded", [2, 1], ids=["decoded", "not decoded"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_pictures_that_were_cut_off_are_named(
+    sound: TrainingFiles, monkeypatch: pytest.MonkeyPatch, kind: str, most_decoded: int
+) -> None:
+    monkeypatch.setattr(module, "MOST_DECODED", most_decoded)
+    cut_off(paint(sound.folder / "set" / "two.png", 2, size=(70, 50), format=kind))
+    told: list[int] = []
+    report = check_data(sound.read(), progress=told.append)
+    assert finding(report, "picture-unreadable").examples == ("two.png",)
+    assert report.refuses
+    assert sum(told) == 2
+
+
+def test_what_has_no_mark_at_its_end_is_found_by_decoding(
+    sound: TrainingFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(paint(sound.folder / "set" / "two.png", 2, size=(70, 50), format="BMP"))
+    assert finding(check_data(sound.read()), "picture-unreadable").examples == ("two.png",)
+    monkeypatch.setattr(module, "MOST_DECODED", 1)
+    assert not check_data(sound.read()).refuses
+
+
+def test_semantic_maps_that_were_cut_off_are_named(sound: TrainingFiles) -> None:
+    maps = sound.folder / "maps"
+    maps.mkdir()
+    for name, size in (("one.png", (40, 60)), ("two.png", (50, 70))):
+        Image.fromarray(np.zeros(size, np.uint8)).save(maps / name)
+    cut_off(maps / "one.png")
+    report = check_data(sound.read(sem_seg=maps))
+    assert finding(report, "picture-unreadable").examples == ("map of one.png",)
 
 
 def test_pictures_that_are_twice_in_one_set(sound: TrainingFiles) -> None:
