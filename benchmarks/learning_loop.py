@@ -155,7 +155,9 @@ def reload(arguments: argparse.Namespace, data: Path) -> dict[str, Any]:
         body = {"model": "shapes", "version": "2", "gate": gate}
         answer = httpx.post(f"{server.url}/reload", json=body, timeout=600)
         after = httpx.get(f"{server.url}/models").json()
-    table = answer.json()["gate"] if answer.is_success else answer.json()["error"]["details"]["gate"]
+    table = (
+        answer.json()["gate"] if answer.is_success else answer.json()["error"]["details"]["gate"]
+    )
     return {
         "classes_before": [entry["name"] for entry in before["models"][0]["classes"]],
         "classes_after": [entry["name"] for entry in after["models"][0]["classes"]],

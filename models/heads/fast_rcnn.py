@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models.box_regression import Box2BoxTransform
 from models.config import Config
 from models.configurable import configurable
-from models.errors import ConfigError
+from models.errors import ConfigError, ModelError
 from models.heads.detections import fast_rcnn_inference
 from models.heads.fast_rcnn_losses import (
     classification_figures,
@@ -138,10 +138,22 @@ class FastRCNNOutputLayers(nn.Module):
         }
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, ...) features -> class logits (R, K + 1) and deltas (R, K * B) or (R, B)."""
+        """(R, ...) features -> class logits (R, K + 1) and deltas (R, K * B) or (R, B).
+
+        Raises:
+            ModelError: somebody's ``cls_score`` gives no K + 1 logits, so the last class would be taken for
+                the background.
+        """
         if x.dim() > 2:
             x = torch.flatten(x, start_dim=1)
-        return self.cls_score(x), self.bbox_pred(x)
+        logits: Tensor = self.cls_score(x)
+        if logits.shape[1] != self.num_classes + 1:
+            raise ModelError(
+                f"cls_score gives {logits.shape[1]} scores, but {self.num_classes} classes and the "
+                f"background, which comes last, need {self.num_classes + 1}. Let replace_predictor(model, "
+                "num_classes) make the last layers: it changes all of them together."
+            )
+        return logits, self.bbox_pred(x)
 
     def losses(
         self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]

@@ -113,11 +113,15 @@ def pseudo_labels(
 ) -> PseudoLabels:
     """Label the old classes of a data set by the old model's answers to its pictures.
 
+    A class with any label in the data, be it one, is left out unless ``classes`` names it: the data is taken
+    for labelled wherever it labels at all. Name the class where only some of its objects are labelled;
+    those are kept, and what overlaps them is not labelled twice.
+
     Args:
         dataset: in the classes of the new model.
         predict: the old model: (H, W, 3) uint8 RGB -> instances in pixels of the picture.
         teacher_names: its classes by id; they are matched by name.
-        classes: which it labels; None: those without any label in the data.
+        classes: which it labels, by name; None: those without any label in the data.
         score_threshold: what scores less is not labelled.
         overlap: IoU with a labelled box from which on the object is taken for that one.
         progress: called with the number of pictures done and of all.

@@ -20,7 +20,14 @@ LAST, BEST, FINAL = "last.pth", "model_best.pth", "model_final.pth"
 
 # What may differ between the beginning of a training and its resumption.
 _FREE_KEYS = ("OUTPUT_DIR", "VIS_PERIOD")
-_EXACT_OPTIONS = ("seed", "learning_rates", "ema_decay", "large_scale_jitter", "colour_jitter")
+_EXACT_OPTIONS = (
+    "seed",
+    "learning_rates",
+    "ema_decay",
+    "large_scale_jitter",
+    "colour_jitter",
+    "augmentations",
+)
 
 
 @dataclass(frozen=True)

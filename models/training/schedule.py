@@ -16,11 +16,11 @@ from models.errors import ConfigError
 
 _SHAPES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
 _WARMUPS = ("linear", "constant")
-# A share of the whole training that counts as nothing; Detectron2 (fvcore) adds it before it cuts a
-# progress down to a whole number of iterations, so that rounding never delays a decay.
 # Of Detectron2's configs of COCO (Base-RCNN-FPN.yaml), and how far above it is worth a word.
 _USUAL_RATE, _USUAL_BATCH, _MUCH = 0.02, 16, 4
 
+# A share of the whole training that counts as nothing; Detectron2 (fvcore) adds it before it cuts a
+# progress down to a whole number of iterations, so that rounding never delays a decay.
 _EPSILON = 1e-6
 
 

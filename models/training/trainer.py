@@ -20,7 +20,7 @@ from models.config import Config
 from models.errors import ConfigError
 from models.heads.fast_rcnn import set_class_image_counts
 from models.training.clock import Clock
-from models.training.data.augmentation import build_augmentations
+from models.training.data.augmentation import build_augmentations, described
 from models.training.data.config_checks import check_against_config
 from models.training.data.dataset import TrainingDataset
 from models.training.data.loader import build_loader
@@ -144,7 +144,10 @@ class Trainer:
             # An eighth faster there; what is computed is the same but for the order of sums.
             self.model.to(memory_format=torch.channels_last)
         self._step = Step(self.model, cfg, self.options, rank=self.world.rank)
-        self.identity = identity_of(cfg, train, self.options.to_dict(), self.world.size)
+        told = self.options.to_dict() | {
+            "augmentations": None if augmentations is None else described(augmentations)
+        }
+        self.identity = identity_of(cfg, train, told, self.world.size)
         self._scoring: Scoring | None = None
         if val is not None:
             self._scoring = Scoring(

@@ -25,6 +25,7 @@ from models.training.data.checks import check_data
 from models.training.data.contact_sheet import write_contact_sheet
 from models.training.data.dataset import TrainingDataset
 from models.training.data.dumped_augmentation import dumped_augmentations
+from models.training.data.lazy_dump import is_lazy_file
 from models.training.data.mapper import Augmentations
 from models.training.distributed import (
     World,
@@ -191,6 +192,8 @@ def _augmentations(request: TrainRequest, prepared: Prepared) -> Augmentations |
     """Those of a dumped lazy config, which the config as it is read does not have."""
     chosen = request.large_scale_jitter is not None or request.colour_jitter > 0
     if LAZY_KEY not in prepared.cfg or request.config is None or chosen:
+        return None
+    if not is_lazy_file(request.config):  # one that a training wrote: its INPUT counts
         return None
     found: Augmentations = dumped_augmentations(request.config)
     return found

@@ -23,6 +23,8 @@ from models.evaluation import CocoDataset, SemanticDataset
 from models.metadata import DatasetMetadata, metadata_for
 from models.training.data.classes import read_label_map
 from models.training.data.dataset import TrainingDataset
+from models.training.data.lazy_dump import is_lazy_file
+from models.training.lazy_solver import solver_of_lazy
 from models.training.options import TrainingOptions
 from models.training.saving import save_checkpoint
 from models.training.schedule import with_scaled_learning_rate
@@ -67,7 +69,7 @@ def prepare(request: TrainRequest, out: Path) -> Prepared:
     """
     assert request.train is not None, "the request is checked"
     notes: list[str] = []
-    cfg, source = _config(request)
+    cfg, source = _config(request, notes)
     cfg = _scheduled(cfg, request, notes)
     notes += notes_on(cfg, request)
     weights = _weights(request, cfg, source)
@@ -128,12 +130,17 @@ def _with_names(val: CocoDataset, label_map: Mapping[str, str]) -> CocoDataset:
     )
 
 
-def _config(request: TrainRequest) -> tuple[Config, Path | None]:
+def _config(request: TrainRequest, notes: list[str]) -> tuple[Config, Path | None]:
     """The config, and the file that it comes from if it is one."""
     if request.zoo is not None:
         return with_overrides(zoo.get(request.zoo).config(), request.overrides), None
     assert request.config is not None, "the request is checked"
-    return load_config(request.config, request.overrides), request.config
+    if not is_lazy_file(request.config):
+        return load_config(request.config, request.overrides), request.config
+    # Its solver is described in its own way, under other keys than those of the YAML configs.
+    solver = solver_of_lazy(request.config)
+    notes += solver.untold
+    return load_config(request.config, [*solver.overrides(), *request.overrides]), request.config
 
 
 def _scheduled(cfg: Config, request: TrainRequest, notes: list[str]) -> Config:
@@ -142,7 +149,7 @@ def _scheduled(cfg: Config, request: TrainRequest, notes: list[str]) -> Config:
     batch = request.batch_size
     if batch is None and "SOLVER.IMS_PER_BATCH" in overridden:
         batch = cfg.SOLVER.IMS_PER_BATCH
-        original = _config(_without(request, "SOLVER.IMS_PER_BATCH"))[0].SOLVER.IMS_PER_BATCH
+        original = _config(_without(request, "SOLVER.IMS_PER_BATCH"), [])[0].SOLVER.IMS_PER_BATCH
         cfg = cfg.override("SOLVER.IMS_PER_BATCH", original)
     if batch is not None and batch != cfg.SOLVER.IMS_PER_BATCH:
         if "SOLVER.BASE_LR" in overridden:  # the operator has chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,33 @@ def test_new_classes_are_never_taught_by_the_old_model(rings: TrainingDataset) -
         ["disc", "ring"],
     )
     assert found.counts() == {"disc": 1}
+
+
+def with_one_star(rings: TrainingDataset) -> TrainingDataset:
+    """Somebody labelled a single star by the way."""
+    (image,) = rings.images
+    star = TrainingObject(1, (20.0, 20.0, 30.0, 30.0))
+    return replace(rings, images=(replace(image, objects=(*image.objects, star)),))
+
+
+STARS = (
+    (1, 0.9, (20.0, 20.0, 30.0, 30.0)),  # the one that is labelled
+    (1, 0.9, (20.0, 2.0, 30.0, 12.0)),
+    (0, 0.9, (5.0, 20.0, 15.0, 30.0)),
+)
+
+
+def test_a_class_with_a_few_labels_is_left_out(rings: TrainingDataset) -> None:
+    data = with_one_star(rings)
+    assert unlabelled_classes(data) == ("disc",)
+    assert pseudo_labels(data, answer(*STARS), ["disc", "star"]).counts() == {"disc": 1}
+
+
+def test_a_class_with_a_few_labels_is_labelled_where_it_is_named(rings: TrainingDataset) -> None:
+    data = with_one_star(rings)
+    found = pseudo_labels(data, answer(*STARS), ["disc", "star"], classes=["star"])
+    assert found.counts() == {"star": 1}
+    assert [entry.box for entry in found.objects[7]] == [(20.0, 2.0, 30.0, 12.0)]
 
 
 def test_a_teacher_of_other_classes_is_refused(rings: TrainingDataset) -> None:

@@ -285,33 +285,3 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
             {"MODEL.ROI_BOX_HEAD.FC_DIM": 24},
             weights=tmp_path / "first" / "model_final.pth",
         )
-
-
-def test_augmentations_of_the_options_change_the_pictures(tmp_path: Path) -> None:
-    losses = {}
-    for name, options in (
-        ("plain", TrainingOptions()),
-        ("coloured", TrainingOptions(colour_jitter=0.5)),
-        ("jittered", TrainingOptions(large_scale_jitter=(64, 64))),
-    ):
-        run(tmp_path, name, {"SOLVER.MAX_ITER": 1}, options=options)
-        (line,) = read_journal(tmp_path / name / "metrics.jsonl")
-        losses[name] = line["total_loss"]
-    assert len(set(losses.values())) == 3
-
-
-def test_augmentations_of_ones_own_come_before_those_of_the_config(tmp_path: Path) -> None:
-    seen = []
-
-    def keep(sample: Any) -> Any:
-        seen.append(sample)
-        return sample
-
-    Trainer(
-        tiny_training_config({"SOLVER.MAX_ITER": 1}),
-        tiny_train_set(tmp_path),
-        output=tmp_path / "run",
-        device="cpu",
-        augmentations=keep,
-    ).train()
-    assert seen

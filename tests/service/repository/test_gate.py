@@ -337,7 +337,9 @@ def test_what_a_new_class_brings_does_not_make_up_for_a_forgotten_one(bench: Ben
     table = bench.run(Finder(2, finds=(1,)), current, max_drop=5)
     assert table["ap"] == table["current_ap"] == 50.0
     (failure,) = table["failures"]
-    assert failure.startswith("bbox AP of the classes that the current version knows drops by 100.00")
+    assert failure.startswith(
+        "bbox AP of the classes that the current version knows drops by 100.00"
+    )
 
 
 def test_it_is_told_if_it_is_the_current_version_that_does_not_fit(bench: Bench) -> None:
