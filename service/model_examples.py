@@ -9,7 +9,7 @@ from typing import Any
 
 Example = dict[str, Any]
 
-_SHA256 = "6b3e281cd9336ca28acfc581bb6f9c9ab7edcf18e639aaf175e36e7fb363d84a"
+_SHA256 = "04a0e88c2a0839da8446b22cc07e4b465b588d0f1b1be7883055d7cd2320b3af"
 _SINCE = "2026-01-31T12:00:00+00:00"
 _JOB = "5e3b61f3221f4c1e890465ad12f9483a"
 
