@@ -15,6 +15,7 @@ from pasted_pictures import SIDE, pasted_pictures, png
 from models.structures import Boxes
 from models.structures.boxes import pairwise_iou
 
+SHAPES = Path(__file__).parents[1] / "data" / "shapes"
 COLUMNS, ROWS = 4, 3
 SCORE = 0.7
 SURE = 0.9
@@ -25,7 +26,10 @@ NEAR = 3
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     with (
-        live_server(cwd=tmp_path_factory.mktemp("server")) as server,
+        live_server(
+            *("--config", SHAPES / "config.yaml", "--weights", SHAPES / "model_final.pth"),
+            cwd=tmp_path_factory.mktemp("server"),
+        ) as server,
         httpx.Client(base_url=server.url, timeout=120) as client,
     ):
         yield client
