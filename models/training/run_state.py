@@ -122,7 +122,7 @@ def identity_of(
         values.pop(key, None)
     values["MODEL"] = {k: v for k, v in values["MODEL"].items() if k not in ("WEIGHTS", "DEVICE")}
     pictures = [
-        (image.id, image.path.name, image.height, image.width, len(image.objects))
+        (image.id, image.path.name, image.height, image.width, image.objects)
         for image in dataset.images
     ]
     exact = {name: options[name] for name in _EXACT_OPTIONS}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,23 @@ def test_other_data_is_not_resumed(tmp_path: Path) -> None:
     trainer = Trainer(
         tiny_training_config(),
         tiny_train_set(tmp_path, 5),
+        output=tmp_path / "run",
+        options=TrainingOptions(log_period=2),
+        device="cpu",
+    )
+    with pytest.raises(CheckpointError, match="the training data has changed"):
+        trainer.resume()
+
+
+def test_changed_labels_are_not_resumed(tmp_path: Path) -> None:
+    run(tmp_path, "run")
+    data = tiny_train_set(tmp_path)
+    first = data.images[0]
+    other = replace(first.objects[0], class_id=(first.objects[0].class_id + 1) % len(CLASSES))
+    changed = replace(first, objects=(other, *first.objects[1:]))
+    trainer = Trainer(
+        tiny_training_config(),
+        replace(data, images=(changed, *data.images[1:])),
         output=tmp_path / "run",
         options=TrainingOptions(log_period=2),
         device="cpu",
