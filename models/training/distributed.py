@@ -136,7 +136,7 @@ def process_group(world: World, device: torch.device) -> Iterator[None]:
     dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=_PATIENCE)
     try:
         yield
-    except BaseException:
+    except BaseException:  # whatever ends it: how to leave depends on the device
         # NCCL leaves together with the others, and they wait for this process until torchrun, which
         # sees it end, ends them too.
         if not on_gpu:

@@ -42,7 +42,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         _replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it may never have been made
             temporary.unlink()
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise CheckpointError(

@@ -42,9 +42,9 @@ def test_every_architecture_is_counted(case: str) -> None:
     for part, count in (("things", things), ("stuff", stuff)):
         if count is None:
             with pytest.raises(ModelError, match=rf"no classes of '{part}'"):
-                num_classes(model, part)  # type: ignore[arg-type]
+                num_classes(model, part)  # type: ignore[arg-type]  # from a table
         else:
-            assert num_classes(model, part) == count  # type: ignore[arg-type]
+            assert num_classes(model, part) == count  # type: ignore[arg-type]  # from a table
 
 
 def test_torchvisions_background_is_not_counted() -> None:

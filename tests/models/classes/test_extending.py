@@ -155,7 +155,7 @@ def test_things_and_stuff_of_a_panoptic_model() -> None:
     both = extend_classes(
         model, cfg, THREE, add=["d"], stuff_names=stuff, stuff=ClassChanges(add=["snow"])
     )
-    assert (num_classes(both.model), num_classes(both.model, "stuff")) == (4, 6)  # type: ignore[arg-type]
+    assert (num_classes(both.model), num_classes(both.model, "stuff")) == (4, 6)  # type: ignore[arg-type]  # not None
     assert extend_classes(model, cfg, THREE, add=["d"], stuff_names=stuff).stuff_names == stuff
 
 

@@ -43,7 +43,7 @@ class Both:
 
     def old_ids(self, part: str) -> Tensor:
         """For each class of the new model its old id, -1 for new ones."""
-        sources = self.extended.report.plans[part].sources  # type: ignore[index]
+        sources = self.extended.report.plans[part].sources  # type: ignore[index]  # a name from a table
         return torch.tensor([-1 if source is None else source for source in sources])
 
 
